@@ -1,0 +1,89 @@
+"""InfoNCE over in-batch and explicit negatives (arXiv 2408.10536, equation 1). Knows tensors, no text and no model.
+
+The paper prints no temperature and does not say whether a translation of the right passage counts as wrong; both are
+arguments here.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def info_nce(
+    q: torch.Tensor,
+    p: torch.Tensor,
+    target: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    *,
+    temperature: float,
+    symmetric: bool = False,
+    total: int | None = None,
+) -> torch.Tensor:
+    """Mean over queries of -log softmax of the right passage among all passages that are not masked.
+
+    Args:
+        q: (B, D) query vectors, L2-normalised for cosine similarity.
+        p: (P, D) passage vectors, P >= B: the positives of the batch and, after them, explicit negatives.
+        target: (B,) column of each query's positive; None means column i for query i.
+        mask: (B, P) True where a passage is no negative of the query; the target itself is never masked.
+        temperature: > 0; scores are divided by it (scale = 1 / temperature).
+        symmetric: average with the loss of finding the query of each positive among the queries.
+        total: what the sum is divided by; None means B. With the batch spread over processes, the global batch size.
+
+    Returns:
+        A scalar in nats.
+
+    Raises:
+        ValueError: shapes do not fit, or the temperature is not positive.
+    """
+    _check(q, p, temperature)
+    rows = torch.arange(len(q), device=q.device)
+    target = rows if target is None else target
+    scores = q @ p.T / temperature  # (B, P)
+    if mask is not None:
+        keep = mask.clone()
+        keep[rows, target] = False
+        scores = scores.masked_fill(keep, float("-inf"))
+    loss = F.cross_entropy(scores, target, reduction="sum")
+    if symmetric:
+        loss = (loss + F.cross_entropy(scores[:, target].T, rows, reduction="sum")) / 2
+    return loss / (len(q) if total is None else total)
+
+
+def not_negatives(
+    positives: torch.Tensor,
+    own: torch.Tensor,
+    own_lang: torch.Tensor,
+    passage: torch.Tensor,
+    passage_lang: torch.Tensor,
+    *,
+    mask_translations: bool = True,
+) -> torch.Tensor:
+    """Which passages must not count as negatives of which queries.
+
+    Always: the query's own passage in the same language, and any other passage known to answer the query.
+    With `mask_translations`, also the own passage in another language.
+
+    Args:
+        positives: (B, K) ids of all passages known to answer the query, padded with -1.
+        own: (B,) id of the passage paired with the query, own_lang: (B,) its language as a number.
+        passage: (P,) id and passage_lang: (P,) language of each column.
+
+    Returns:
+        (B, P) bool, True where the column is no negative; it includes the query's own column.
+    """
+    known = (positives[:, :, None] == passage[None, None, :]).any(dim=1)  # (B, K, P) -> (B, P)
+    same = own[:, None] == passage[None, :]
+    if mask_translations:
+        return known | same
+    return (known & ~same) | (same & (own_lang[:, None] == passage_lang[None, :]))
+
+
+def _check(q: torch.Tensor, p: torch.Tensor, temperature: float) -> None:
+    if q.ndim != 2 or p.ndim != 2 or q.shape[1] != p.shape[1] or len(p) < len(q) or not len(q):
+        raise ValueError(
+            f"q must be (B, D) and p (P, D) with P >= B >= 1, not {tuple(q.shape)} and {tuple(p.shape)}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")

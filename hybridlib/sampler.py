@@ -1,0 +1,312 @@
+"""What is in batch t: X-X-mono, X-Y and hybrid batches, and LAReQA's X-X and En-En.
+
+A batch is a pure function of (corpus, strategy, alpha, seed, step). Steps draw independently and there are no epochs,
+so training resumes anywhere at no cost and every process can compute the same global batch by itself.
+
+Sources: arXiv 2408.10536, section 2.2 (X-X-mono, X-Y, hybrid); arXiv 2004.05484 (X-X, En-En).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hybridlib.corpora.base import ParallelPairs
+
+STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
+MIXTURES = ("language-first", "dataset-first")
+REDRAWS = 20  # rounds of redrawing queries that a batch already holds, before the rest is looked for one by one
+COUNTED = 1_000_000  # pools up to this size have their distinct queries counted before training starts
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A global batch of B triples.
+
+    Attributes:
+        step: number of the batch, from 0.
+        mode: what kind it is: "x-x-mono", "x-y", "x-x" or "en-en" (a hybrid batch is one of the first two).
+        pair: rows of `ParallelPairs.pairs`, (B,) int64.
+        query_lang, passage_lang: language codes, (B,) str.
+    """
+
+    step: int
+    mode: str
+    pair: np.ndarray
+    query_lang: np.ndarray
+    passage_lang: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+    def slice(self, process: int, processes: int) -> Batch:
+        """The part of one of several processes; parts differ in size by at most one and add up to the batch."""
+        if not 0 <= process < processes:
+            raise ValueError(f"process must be in [0, {processes}), not {process}")
+        a, b = (len(self) * i // processes for i in (process, process + 1))
+        return Batch(self.step, self.mode, self.pair[a:b], self.query_lang[a:b], self.passage_lang[a:b])
+
+    def keys(self) -> list[tuple[int, str, str]]:
+        """(pair, query language, passage language) triples, as `ParallelPairs.__getitems__` takes them."""
+        return list(zip(self.pair.tolist(), self.query_lang.tolist(), self.passage_lang.tolist(), strict=True))
+
+
+class Pool:
+    """Pairs that can fill one place of a batch: a union of row ranges, so it costs no memory per pair."""
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]):
+        self.starts = np.array([start for start, _ in ranges], dtype=np.int64)
+        self.ends = np.cumsum([stop - start for start, stop in ranges], dtype=np.int64)
+        self.size = int(self.ends[-1]) if len(ranges) else 0
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Rows of `pairs` at positions in [0, size)."""
+        which = np.searchsorted(self.ends, positions, side="right")
+        return self.starts[which] + positions - np.r_[0, self.ends][which]
+
+
+class BatchSampler:
+    """Batches of one strategy; also a batch sampler for `torch.utils.data.DataLoader(corpus, batch_sampler=...)`.
+
+    Args:
+        corpus: the pairs to draw from.
+        strategy: one of STRATEGIES. X-X-mono: query and passage of the whole batch in one language, drawn uniformly.
+            X-Y: in each triple two different languages. Hybrid: X-X-mono with probability `alpha`, else X-Y.
+            X-X (LAReQA's): each triple in one language, the batch mixed. En-En: English only.
+        batch_size: triples in a global batch.
+        steps: number of batches, the sampler's length.
+        alpha: share of monolingual batches of hybrid, in [0, 1]; None means 0.5. No other strategy takes it.
+        languages: training languages; None means all of the corpus.
+        seed: same seed, same batches; independent of the seed of the weights.
+        mixture: "language-first" draws a language (or an ordered pair of languages) uniformly, then a pair of texts
+            that has it, so larger data sets weigh more. "dataset-first" draws a data set by its size, then languages
+            uniformly among those it has; a monolingual batch then stays within its data set. The paper's abstract
+            and its section 2.2 disagree on this; language-first follows the section.
+        start: first step that iteration yields (after a resume).
+        process, processes: iterate over this process's slice of each batch.
+
+    No query and no pair is twice in a batch.
+
+    Raises:
+        ValueError: unknown strategy, mixture or language; alpha outside [0, 1]; X-Y with one language or without a
+            translated pair; fewer eligible queries than places in a batch.
+    """
+
+    def __init__(
+        self,
+        corpus: ParallelPairs,
+        strategy: str,
+        *,
+        batch_size: int,
+        steps: int,
+        alpha: float | None = None,
+        languages: Sequence[str] | None = None,
+        seed: int = 0,
+        mixture: str = "language-first",
+        start: int = 0,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self.corpus, self.strategy, self.batch_size, self.steps = corpus, strategy, batch_size, steps
+        self.seed, self.mixture, self.start = seed, mixture, start
+        self.process, self.processes = process, processes
+        self.alpha = _checked_alpha(strategy, alpha)
+        self.languages = _checked_languages(corpus, strategy, languages)
+        if mixture not in MIXTURES:
+            raise ValueError(f"mixture must be one of {', '.join(MIXTURES)}, not {mixture!r}")
+        if batch_size < 1 or steps < 0:
+            raise ValueError(f"batch_size must be at least 1 and steps at least 0, not {batch_size} and {steps}")
+        self._query = corpus.query_rows
+        self._choices = {mode: self._make_choices(mode) for mode in self.modes}
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Kinds of batches that this strategy can draw."""
+        if self.strategy != "hybrid":
+            return (self.strategy,)
+        return tuple(mode for mode, share in (("x-x-mono", self.alpha), ("x-y", 1 - self.alpha)) if share > 0)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, str, str]]]:
+        for step in range(self.start, self.steps):
+            yield self.batch(step).slice(self.process, self.processes).keys()
+
+    def batch(self, step: int) -> Batch:
+        """The global batch of a step, whatever was drawn before."""
+        rng = np.random.default_rng((self.seed, step))
+        mode = ("x-x-mono" if rng.random() < self.alpha else "x-y") if self.strategy == "hybrid" else self.strategy
+        choices = self._choices[mode]
+        whole = mode in ("x-x-mono", "en-en")
+        drawn = choices.draw(rng, 1 if whole else self.batch_size)
+        places = np.repeat(drawn, self.batch_size) if whole else drawn
+        pair = self._fill(rng, places, choices)
+        return Batch(step, mode, pair, choices.query_lang[places], choices.passage_lang[places])
+
+    def shares(self) -> pd.DataFrame:
+        """Expected share of the places of all batches by mode, source, query and passage language; they add up to 1."""
+        frames = []
+        weight = {"x-x-mono": self.alpha, "x-y": 1 - self.alpha} if self.strategy == "hybrid" else {}
+        for mode, choices in self._choices.items():
+            frame = choices.shares()
+            frame.insert(0, "mode", mode)
+            frame["share"] *= weight.get(mode, 1.0)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def _make_choices(self, mode: str) -> Choices:
+        languages = ("en",) if mode == "en-en" else self.languages
+        if mode == "x-y":
+            kinds = [(a, b) for a in languages for b in languages if a != b]
+        else:
+            kinds = [(lang, lang) for lang in languages]
+        choices = Choices(self.corpus, kinds, by_source=self.mixture == "dataset-first")
+        self._check(mode, languages, choices)
+        return choices
+
+    def _check(self, mode: str, languages: Sequence[str], choices: Choices) -> None:
+        """Refuse before training what would fail, or silently narrow, at some step of it."""
+        served = {*choices.query_lang.tolist(), *choices.passage_lang.tolist()}
+        missing = [lang for lang in languages if lang not in served]
+        if missing:
+            what = "a translated pair" if mode == "x-y" else "a pair with query and passage"
+            raise ValueError(
+                f"{mode}: {self.corpus.name} has not {what} in {missing[0]!r}; leave the language out or add data"
+            )
+        if mode in ("x-x-mono", "en-en"):
+            for i in range(len(choices.pools)):
+                self._check_queries(mode, [choices.pools[i]], choices.name(i))
+        else:
+            self._check_queries(mode, choices.pools, "all languages together")
+
+    def _check_queries(self, mode: str, pools: Sequence[Pool], where: str) -> None:
+        size = sum(pool.size for pool in pools)
+        if size > COUNTED:
+            return
+        rows = np.concatenate([pool.rows(np.arange(pool.size)) for pool in pools])
+        n_queries = len(np.unique(self._query[rows]))
+        if n_queries < self.batch_size:
+            raise ValueError(_too_few(mode, where, n_queries, self.batch_size))
+
+    def _fill(self, rng: np.random.Generator, places: np.ndarray, choices: Choices) -> np.ndarray:
+        """A pair for each place, no query twice; (B,) rows. Later places give way to earlier ones."""
+        pair = np.empty(len(places), dtype=np.int64)
+        settled, rest = np.array([], dtype=np.int64), np.arange(len(places))
+        for _ in range(REDRAWS):
+            pair[rest] = choices.draw_pairs(rng, places[rest])
+            order = np.r_[settled, rest]
+            settled = np.sort(order[np.unique(self._query[pair[order]], return_index=True)[1]])
+            rest = np.setdiff1d(np.arange(len(places)), settled)
+            if not len(rest):
+                return pair
+        return self._fill_rest(rng, places, choices, pair, rest)
+
+    def _fill_rest(
+        self, rng: np.random.Generator, places: np.ndarray, choices: Choices, pair: np.ndarray, rest: np.ndarray
+    ) -> np.ndarray:
+        """Search the whole pool of each place that redrawing did not fill: batches about as large as the corpus."""
+        taken = set(self._query[np.delete(pair, rest)].tolist())
+        for place in rest:
+            pool = choices.pools[places[place]]
+            rows = pool.rows(np.arange(pool.size))
+            rows = rows[~np.isin(self._query[rows], list(taken))]
+            if not len(rows):
+                raise ValueError(_too_few("a batch", choices.name(places[place]), len(taken), self.batch_size))
+            pair[place] = rng.choice(rows)
+            taken.add(int(self._query[pair[place]]))
+        return pair
+
+
+class Choices:
+    """The kinds of places of one mode: which languages (and data set), with what probability, from which pairs."""
+
+    def __init__(self, corpus: ParallelPairs, kinds: Sequence[tuple[str, str]], *, by_source: bool):
+        found: dict[tuple[str, str, str], list] = {}
+        for group in corpus.groups:
+            for query_lang, passage_lang in kinds:
+                if query_lang in group.query_languages and passage_lang in group.passage_languages:
+                    key = (group.source if by_source else "", query_lang, passage_lang)
+                    found.setdefault(key, []).append(group)
+        self.groups = list(found.values())
+        self.pools = [Pool([(group.start, group.stop) for group in groups]) for groups in self.groups]
+        self.source = np.array([source for source, _, _ in found])
+        self.query_lang = np.array([query_lang for _, query_lang, _ in found])
+        self.passage_lang = np.array([passage_lang for _, _, passage_lang in found])
+        self.probability = self._probabilities()
+
+    def _probabilities(self) -> np.ndarray:
+        """Data sets by their number of pairs, languages uniformly within a data set; one data set if not by source."""
+        probability = np.zeros(len(self.pools))
+        for source in np.unique(self.source):
+            mine = np.flatnonzero(self.source == source)
+            rows = {(group.start, group.stop) for i in mine for group in self.groups[i]}
+            probability[mine] = sum(stop - start for start, stop in rows) / len(mine)
+        return probability / probability.sum() if len(probability) else probability
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """n kinds of places, (n,) indices into `pools`."""
+        ends = np.cumsum(self.probability)
+        return np.minimum(np.searchsorted(ends, rng.random(n), side="right"), len(ends) - 1)
+
+    def draw_pairs(self, rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
+        """A pair uniformly from the pool of each place; queries may repeat."""
+        sizes = np.array([pool.size for pool in self.pools])[places]
+        positions = np.minimum((rng.random(len(places)) * sizes).astype(np.int64), sizes - 1)
+        pair = np.empty(len(places), dtype=np.int64)
+        for kind in np.unique(places):
+            mine = places == kind
+            pair[mine] = self.pools[kind].rows(positions[mine])
+        return pair
+
+    def name(self, i: int) -> str:
+        """The kind in words, for messages."""
+        languages = repr(str(self.query_lang[i]))
+        if self.query_lang[i] != self.passage_lang[i]:
+            languages += f" to {str(self.passage_lang[i])!r}"
+        return f"{languages} of {self.source[i]}" if self.source[i] else languages
+
+    def shares(self) -> pd.DataFrame:
+        """Expected share of places by source, query_lang and passage_lang."""
+        rows = []
+        for i, groups in enumerate(self.groups):
+            for group in groups:
+                share = self.probability[i] * (group.stop - group.start) / self.pools[i].size
+                rows.append((group.source, str(self.query_lang[i]), str(self.passage_lang[i]), share))
+        frame = pd.DataFrame(rows, columns=["source", "query_lang", "passage_lang", "share"])
+        return frame.groupby(["source", "query_lang", "passage_lang"], as_index=False)["share"].sum()
+
+
+def _checked_alpha(strategy: str, alpha: float | None) -> float:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if strategy != "hybrid" and alpha is not None:
+        raise ValueError(f"alpha belongs to the strategy hybrid; leave it out for {strategy}")
+    alpha = 0.5 if alpha is None else alpha
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is a probability and must be in [0, 1], not {alpha}")
+    return float(alpha)
+
+
+def _checked_languages(corpus: ParallelPairs, strategy: str, languages: Sequence[str] | None) -> tuple[str, ...]:
+    languages = tuple(corpus.languages if languages is None else languages)
+    unknown = [lang for lang in languages if lang not in corpus.languages]
+    if unknown:
+        raise ValueError(f"{corpus.name} has no language {unknown[0]!r}; it has {' '.join(corpus.languages)}")
+    if not languages or len(set(languages)) < len(languages):
+        raise ValueError(f"languages must name at least one language and none twice, not {languages}")
+    if strategy in ("x-y", "hybrid") and len(languages) < 2:
+        raise ValueError(f"{strategy} needs at least two training languages, not only {languages[0]!r}")
+    if strategy == "en-en" and "en" not in languages:
+        raise ValueError(f"en-en trains on English only, and 'en' is not among the languages {' '.join(languages)}")
+    return languages
+
+
+def _too_few(mode: str, where: str, n_queries: int, batch_size: int) -> str:
+    return (
+        f"{mode}: only {n_queries} different queries can fill a batch in {where}, which has {batch_size} places; "
+        "use a smaller batch_size or add data"
+    )

@@ -1,0 +1,57 @@
+"""Writing files and folders so that nothing half written is taken for whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, delete it when it does not.
+
+    Raises:
+        OSError: the folder cannot be made or written; the text names it.
+    """
+    path = Path(path)
+    _make_parent(path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """The same for a folder: its old content stays until the new one is complete.
+
+    Raises:
+        OSError: the folder cannot be made or written; the text names it.
+    """
+    folder = Path(folder)
+    _make_parent(folder)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        new.mkdir()
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{path.parent}: this folder cannot be made ({error.strerror}); choose another place to write"
+        ) from error
