@@ -1,0 +1,278 @@
+"""Tables: the verdicts by hand-made cases, blanks, printed decimals, escapes, files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hybridlib import paper, tables
+
+NAN = math.nan
+
+
+def measured(value: float, **more) -> dict:
+    cell = {"benchmark": "xquad-r", "checkpoint": "xlm-r", "strategy": "hybrid", "setting": "multi", "measure": "map"}
+    return cell | {"language": "mean", "value": value} | more
+
+
+def cell_of(table: int = 3, **filters) -> pd.DataFrame:
+    cell = {"strategy": "hybrid", "setting": "multi", "measure": "map", "language": "mean"}
+    return paper.reported(table, **(cell | filters))
+
+
+@pytest.mark.parametrize(
+    ("reported", "reproduced", "decimals", "sd", "expected"),
+    [
+        (0.29, 0.2949, 2, NAN, "match"),
+        (0.29, 0.295, 2, NAN, "match"),  # the edge of the rounding, not exact in binary
+        (0.29, 0.285, 2, NAN, "match"),
+        (0.29, 0.2951, 2, 0.001, "differs"),
+        (0.593, 0.5936, 3, NAN, "close"),
+        (0.593, 0.598, 3, NAN, "close"),
+        (0.593, 0.5981, 3, NAN, "differs"),
+        (0.593, 0.5981, 3, 0.003, "close"),  # within 2 sd
+        (0.593, 0.5965, 3, 0.001, "differs"),  # a known spread replaces .005, also where it is narrower
+        (410, 410.4, 0, NAN, "match"),
+        (410, 411, 0, NAN, "differs"),
+        (0.593, NAN, 3, 0.003, "not run"),
+    ],
+)
+def test_verdict(reported, reproduced, decimals, sd, expected):
+    assert tables.verdict(reported, reproduced, decimals, sd) == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "difference", "low", "high", "expected"),
+    [
+        (287, 410, -5.0, -7.0, -3.0, "agrees"),
+        (287, 410, 5.0, 3.0, 7.0, "does not agree"),
+        (287, 410, -5.0, -11.0, 1.0, "undecided"),
+        (287, 410, -5.0, -10.0, 0.0, "undecided"),
+        (0.593, 0.593, 0.1, 0.05, 0.15, "undecided"),  # a printed tie claims no direction
+        (0.7, 0.6, NAN, NAN, NAN, "not run"),
+    ],
+)
+def test_direction(a, b, difference, low, high, expected):
+    assert tables.direction(a, b, difference, low, high) == expected
+
+
+@pytest.mark.parametrize("interval", [(NAN, NAN), (0.2, 0.1)])
+def test_direction_wants_an_interval(interval):
+    with pytest.raises(ValueError, match="interval low <= high"):
+        tables.direction(0.7, 0.6, 0.15, *interval)
+
+
+def test_same_benchmark_is_compared():
+    reproduced = pd.DataFrame([measured(0.5931, low=0.58, high=0.61), measured(0.1, strategy="x-x")])
+    frame = tables.build(cell_of(), reproduced, same_benchmark=True)
+    row = frame.iloc[0]
+    assert len(frame) == 1
+    assert (row["reported"], row["reproduced"], row["low"], row["high"]) == (0.5927, 0.5931, 0.58, 0.61)
+    assert row["difference"] == pytest.approx(0.0004)
+    assert row["verdict"] == "close"
+    assert tables.as_text(frame).iloc[0][["reported", "reproduced", "difference", "low"]].tolist() == [
+        "0.5927",
+        "0.5931",
+        "+0.0004",
+        "0.5800",
+    ]
+
+
+@pytest.mark.parametrize(
+    "other", [{"benchmark": "demo"}, {"checkpoint": "labse"}, {"strategy": "x-y"}, {"language": "en"}, {"value": NAN}]
+)
+def test_what_was_not_run_is_blank_and_never_0(other):
+    frame = tables.build(cell_of(), pd.DataFrame([measured(0.5931) | other]), same_benchmark=True)
+    assert frame.loc[0, "verdict"] == "not run"
+    assert frame.loc[0, ["reproduced", "difference", "low", "high"]].isna().all()
+    text = tables.as_text(frame).iloc[0]
+    assert text[["reproduced", "difference", "low", "high"]].tolist() == [""] * 4
+    assert (text["reported"], text["verdict"]) == ("0.5927", "not run")
+
+
+def test_nothing_run_at_all():
+    frame = tables.build(paper.reported(1), pd.DataFrame(), same_benchmark=True)
+    assert (len(frame), set(frame["verdict"])) == (36, {"not run"})
+    elsewhere = tables.build(paper.reported(1), pd.DataFrame(), same_benchmark=False)
+    assert set(elsewhere["direction"]) == {"not run"} and set(elsewhere["verdict"]) == {""}
+
+
+def test_counts_are_compared_too():
+    counts = pd.DataFrame(
+        {"benchmark": "xquad-r", "language": "th", "measure": ["queries", "candidates"], "value": [1190, 853]}
+    )
+    frame = tables.build(paper.reported(10, benchmark="xquad-r", language="th"), counts, same_benchmark=True)
+    assert frame["verdict"].tolist() == ["match", "differs"]
+    assert tables.as_text(frame)["difference"].tolist() == ["+0", "+1"]
+
+
+def test_another_benchmark_is_never_compared():
+    demo = measured(0.5927, low=0.59, high=0.6, sd=0.1, benchmark="demo", checkpoint="static", direction="agrees")
+    frame = tables.build(cell_of(setting=["multi", "cross"]), pd.DataFrame([demo]), same_benchmark=False)
+    assert frame["setting"].tolist() == ["cross", "multi"]
+    assert frame[["difference", "low", "high", "sd"]].isna().all(axis=None)
+    assert set(frame["verdict"]) == {""}
+    assert frame["direction"].tolist() == ["not run", "agrees"]
+    assert frame["measured_on"].tolist() == ["", "demo"]
+    assert tables.as_text(frame)["reproduced"].tolist() == ["", "0.5927"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "same", "text"),
+    [
+        ([measured(0.5), measured(0.6)], True, "two reproduced numbers for .*hybrid"),
+        ([{"strategy": "hybrid", "value": 0.5}], True, "lack the columns .*'benchmark'.*needed are"),
+        ([measured(0.5, direction="maybe")], False, "maybe.*use"),
+    ],
+)
+def test_build_says_what_is_wrong(rows, same, text):
+    with pytest.raises(ValueError, match=text):
+        tables.build(cell_of(), pd.DataFrame(rows), same_benchmark=same)
+
+
+def test_printed_decimals_are_kept():
+    arabic = cell_of(strategy="x-x-mono", language="ar")
+    for text in (tables.to_markdown(arabic), tables.to_latex(arabic), tables.to_csv(arabic)):
+        assert "0.4870" in text
+    assert tables.as_text(cell_of(2, measure="rank_distance")).loc[0, "value"] == "287"
+    assert tables.as_text(pd.DataFrame({"difference": [-0.00001, 0.5], "n": [3, 4]}), 2).values.tolist() == [
+        ["+0.00", "3"],
+        ["+0.50", "4"],
+    ]
+
+
+ODD = pd.DataFrame({"a|b_c": ["x|y", "50 % & #1", "_$\\*](u)"], "value": [0.5, 1.0, NAN]})
+
+
+def test_markdown_is_escaped():
+    lines = tables.to_markdown(ODD, 1).splitlines()
+    assert [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (lines[0], *lines[2:4])] == [
+        [r"a\|b_c", "value"],
+        [r"x\|y", "0.5"],
+        ["50 % & #1", "1.0"],
+    ]
+    assert r"\_\$\\\*\](u)" in lines[4]
+    assert lines[1].endswith(":|")  # numbers stand to the right
+
+
+def test_latex_is_escaped():
+    text = tables.to_latex(ODD, 1)
+    assert r"\toprule" in text and r"\bottomrule" in text
+    assert r"50 \% \& \#1" in text
+    assert r"\_\$\textbackslash{}*](u)" in text
+    assert r"a|b\_c" in text
+
+
+def strategies(*values: tuple) -> pd.DataFrame:
+    columns = ["setting", "measure", "language", "strategy", "value", "low", "high"]
+    return pd.DataFrame(values, columns=columns)
+
+
+def test_side_by_side_marks_the_best_only_when_its_tests_say_so():
+    frame = strategies(
+        ("mono", "map", "mean", "x-y", 0.8, 0.75, 0.85),
+        ("mono", "map", "mean", "hybrid", 0.9, 0.85, 0.95),
+        ("multi", "rank_distance", "mean", "x-y", 20.0, 19.0, 21.0),
+        ("multi", "rank_distance", "mean", "hybrid", 10.0, 9.0, 11.0),
+        ("cross", "map", "mean", "x-y", 0.8, NAN, NAN),
+    )
+    tests = pd.DataFrame(
+        [("mono", "map", "mean", "x-y", "hybrid", 0.2), ("multi", "rank_distance", "mean", "hybrid", "x-y", 0.01)],
+        columns=["setting", "measure", "language", "a", "b", "p"],
+    )
+    table = tables.side_by_side(frame, tests)
+    assert table["best"].tolist() == ["", "hybrid", ""]
+    assert table["x-y"].tolist() == ["0.800 [0.750, 0.850]", "20.0 [19.0, 21.0]", "0.800"]
+    assert table["hybrid"].tolist()[2] == ""
+    assert "**10.0 [9.0, 11.0]**" in tables.to_markdown(table) and tables.to_markdown(table).count("**") == 2
+    assert r"\textbf{10.0 [9.0, 11.0]}" in tables.to_latex(table) and tables.to_latex(table).count("textbf") == 1
+    assert "best" not in tables.to_markdown(table) and "best" in tables.to_csv(table)
+    assert set(tables.side_by_side(frame)["best"]) == {""}
+
+
+def test_the_best_of_three_needs_both_tests():
+    values = {"a": 0.7, "b": 0.9, "c": 0.8}
+    frame = strategies(*[("mono", "map", "mean", name, value, NAN, NAN) for name, value in values.items()])
+    columns = ["setting", "measure", "language", "a", "b", "p"]
+    one = pd.DataFrame([("mono", "map", "mean", "b", "c", 0.01)], columns=columns)
+    both = pd.concat([one, pd.DataFrame([("mono", "map", "mean", "a", "b", 0.01)], columns=columns)])
+    assert tables.side_by_side(frame, one).loc[0, "best"] == ""
+    assert tables.side_by_side(frame, both).loc[0, "best"] == "b"
+
+
+def test_side_by_side_wants_one_value_per_strategy():
+    twice = strategies(*[("mono", "map", "mean", "x-y", 0.8, NAN, NAN)] * 2)
+    with pytest.raises(ValueError, match="average the seeds first"):
+        tables.side_by_side(twice)
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_paper_tables_hold_every_cell(number):
+    table = tables.paper_table(number)
+    texts = [text for text in table.to_numpy().ravel() if text]
+    assert sorted(texts) == sorted(paper.reported(number)["printed"])
+
+
+def test_paper_table_has_the_shape_of_the_print():
+    table = tables.paper_table(5)
+    assert table.index.tolist() == "ar de el en es hi ru th tr vi zh mean".split()
+    assert table.loc["el", ("map", "mono", "hybrid")] == "0.8121"
+    assert tables.paper_table(10).loc["el"].tolist() == ["1190", "1234", "", ""]
+    assert tables.to_markdown(tables.paper_table(2)).splitlines()[0].split() == (
+        "| checkpoint | strategy | xquad-r | mlqa-r |".split()
+    )
+    with pytest.raises(ValueError, match="1 to 13"):
+        tables.paper_table(14)
+
+
+def test_csv_round_trip(tmp_path):
+    frame = tables.build(paper.reported(3), pd.DataFrame([measured(0.5931)]), same_benchmark=True)
+    *_, path = tables.write_tables(frame, tmp_path / "new", "table_3")
+    back = tables.read_csv(path)
+    pd.testing.assert_frame_equal(back, tables.as_text(frame), check_dtype=False)
+    assert back["reported"].tolist() == paper.reported(3)["printed"].tolist()
+    assert tables.to_csv(back) == path.read_text()
+
+
+def test_files_repeat_byte_for_byte(tmp_path):
+    first = tables.write_tables(paper.reported(1), tmp_path / "a", "table_1")
+    second = tables.write_tables(paper.reported(1), tmp_path / "b", "table_1")
+    assert [path.name for path in first] == ["table_1.md", "table_1.tex", "table_1.csv"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert all(path.read_bytes().endswith(b"\n") and b"\r" not in path.read_bytes() for path in first)
+
+
+def test_a_torn_write_leaves_the_old_files(tmp_path, monkeypatch):
+    paths = tables.write_tables(paper.reported(1), tmp_path, "t")
+    before = [path.read_bytes() for path in paths]
+    whole = Path.write_text
+
+    def torn(path: Path, text: str, **options) -> int:
+        if ".csv" in path.name:
+            whole(path, text[:10], **options)
+            raise OSError("no space left")
+        return whole(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(OSError, match="no space left"):
+        tables.write_tables(paper.reported(2), tmp_path, "t")
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@pytest.mark.parametrize("folder", ["taken", "taken/below"])
+def test_a_folder_that_cannot_be_written(tmp_path, folder):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OSError, match="taken"):
+        tables.write_tables(paper.reported(1), tmp_path / folder, "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("name", ["", "../t", "a/b", "t.md"])
+def test_names_that_are_no_file_names(tmp_path, name):
+    with pytest.raises(ValueError, match="no name for a table file"):
+        tables.write_tables(paper.reported(1), tmp_path, name)
+    assert not list(tmp_path.iterdir())
