@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,16 @@ def replace_file(path: Path) -> Iterator[Path]:
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be made or written; the text names it.
+    """
+    with replace_file(path) as new:
+        new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class ParallelPairs:
         query, passage = self.query_rows[rows], self.passage_rows[rows]
         queries = self.query_texts(query, [q for _, q, _ in keys])
         passages = self.passage_texts(passage, [p for _, _, p in keys])
-        negatives = self.pairs["negatives"].take(rows).to_pylist()
+        negatives = self.negatives(rows, [p for _, _, p in keys])
         return [
             {
                 "query": queries[i],
@@ -124,6 +124,14 @@ class ParallelPairs:
             }
             for i in range(len(rows))
         ]
+
+    def negatives(self, pair_rows: Sequence[int], languages: Sequence[str]) -> list[list[int]]:
+        """Rows of each pair's explicit negatives that have a text in the given language, a list per pair."""
+        lists = self.pairs["negatives"].take(pair_rows).to_pylist()
+        return [[row for row in rows if self._speaks(row, lang)] for rows, lang in zip(lists, languages, strict=True)]
+
+    def _speaks(self, passage_row: int, lang: str) -> bool:
+        return lang in self.passages.column_names and self.passages[lang][passage_row].is_valid
 
     def query_texts(self, rows: Sequence[int], languages: Sequence[str]) -> list[str]:
         """Texts of the given rows of `queries`, each in its language."""
@@ -162,8 +170,10 @@ class ParallelPairs:
         if not (Path(folder) / "corpus.json").exists():
             raise FileNotFoundError(f"{folder}: no saved corpus here; make one with ParallelPairs.save")
         about = json.loads((Path(folder) / "corpus.json").read_text(encoding="utf-8"))
-        tables = [pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{part}.arrow"))).read_all()
-                  for part in ("queries", "passages", "pairs")]
+        tables = [
+            pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{part}.arrow"))).read_all()
+            for part in ("queries", "passages", "pairs")
+        ]
         groups = [
             PairGroup(g["source"], tuple(g["query_languages"]), tuple(g["passage_languages"]), g["start"], g["stop"])
             for g in about["groups"]
@@ -253,8 +263,11 @@ def _check_prefix(table: pa.Table, key: str, name: str) -> None:
     prefix = pc.binary_join_element_wise(table["lang"], ":", "")
     length = pc.max(pc.utf8_length(prefix)).as_py() or 0
     start = pc.utf8_slice_codeunits(table[key], 0, length)
-    wrong = [key for key, lang in zip(start.to_pylist(), table["lang"].to_pylist(), strict=True)
-             if not key.startswith(f"{lang}:")]
+    wrong = [
+        key
+        for key, lang in zip(start.to_pylist(), table["lang"].to_pylist(), strict=True)
+        if not key.startswith(f"{lang}:")
+    ]
     if wrong:
         raise ValueError(f"{name}: the {key} starting {wrong[0]!r} must begin with its language and a colon")
 
