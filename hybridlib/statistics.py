@@ -1,0 +1,256 @@
+"""Uncertainty over clusters: intervals, paired tests, Holm's correction, wins and losses, spread over seeds.
+
+The unit is the cluster (paragraph, subject, else the query), drawn or swapped jointly over all languages: one question
+in 11 languages is not 11 questions, and its values in 11 languages go up and down together. The statistic is the macro
+mean: the mean over cells (a cell is a language, or a language pair) of the cell's mean over its queries.
+All of it needs sums and counts per cluster and cell only, so a thousand resamples are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+BLOCK_ENTRIES = 2_000_000  # of a weight matrix (resamples, clusters): 16 MB at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterSums:
+    """What is left of the rows: sums and counts of one value, both (n_clusters, n_cells) float64.
+
+    clusters: pd.Index of the n_clusters names, sorted. cells: pd.MultiIndex of the n_cells cells, sorted, its level
+    names are the cell columns. Every cell and every cluster holds at least one value.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    clusters: pd.Index
+    cells: pd.MultiIndex
+
+
+class Interval(NamedTuple):
+    """A mean and its percentile interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class PairedTest(NamedTuple):
+    """A difference of macro means, its interval, and the two-sided p-value of the randomisation test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation over n runs that differ in their seed."""
+
+    mean: float
+    sd: float
+    n: int
+
+
+def cluster_sums(
+    frame: pd.DataFrame,
+    value: str,
+    *,
+    cluster: str = "cluster",
+    cell: str | Sequence[str] = ("query_lang", "candidate_lang"),
+) -> ClusterSums:
+    """Sum up the rows of `frame` (one per query and cell) by cluster and cell.
+
+    NaN in `value` is left out, with cells and clusters that hold nothing else. Rows of several seeds may stand
+    together: a cell's mean is then over queries and seeds.
+    Errors: ValueError for a missing column, a missing cluster or cell name, or no value at all.
+    """
+    cell = [cell] if isinstance(cell, str) else list(cell)
+    for column in [value, cluster, *cell]:
+        if column not in frame.columns:
+            raise ValueError(f"cluster_sums: no column {column!r}; the frame has {', '.join(map(str, frame.columns))}")
+    frame = frame[frame[value].notna()]
+    if frame.empty:
+        raise ValueError(f"cluster_sums: column {value!r} holds no value; choose other rows or another measure")
+    if frame[[cluster, *cell]].isna().any(axis=None):
+        raise ValueError(f"cluster_sums: a name is missing in {', '.join([cluster, *cell])}; fill it in")
+    return _summed(frame, value, cluster, cell)
+
+
+def _summed(frame: pd.DataFrame, value: str, cluster: str, cell: list[str]) -> ClusterSums:
+    row, clusters = pd.factorize(frame[cluster], sort=True)
+    groups = frame.groupby(cell, sort=True, observed=True)
+    cells = pd.MultiIndex.from_frame(groups.size().reset_index()[cell])
+    flat, shape = row * len(cells) + groups.ngroup().to_numpy(), (len(clusters), len(cells))
+    sums = np.bincount(flat, weights=frame[value].to_numpy(dtype="float64"), minlength=shape[0] * shape[1])
+    counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype("float64")
+    return ClusterSums(sums.reshape(shape), counts.reshape(shape), pd.Index(clusters), cells)
+
+
+def cell_means(cs: ClusterSums) -> pd.Series:
+    """The mean over queries of each cell, indexed by cell."""
+    return pd.Series(cs.sums.sum(axis=0) / cs.counts.sum(axis=0), index=cs.cells, name="mean")
+
+
+def macro_mean(cs: ClusterSums) -> float:
+    """The mean over cells of the cells' means: each language (or pair) counts the same, whatever its queries."""
+    return float(cell_means(cs).mean())
+
+
+def bootstrap_interval(cs: ClusterSums, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """The macro mean and its percentile bootstrap interval, clusters drawn with replacement.
+
+    A drawn cluster brings its rows of all cells. A cell that gets no query in a resample is left out of that
+    resample's mean. One cluster alone has no interval: low and high are NaN.
+    The interval says how far other queries of this kind would move the number; it does not hold the spread over
+    training seeds (see seed_spread).
+    Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, 3.8 (clusters: their strategy 1).
+    Errors: ValueError for a level outside (0, 1) or resamples below 1.
+    """
+    drawn = [_mean_over_cells(means) for means in _resampled_cell_means(cs, resamples, seed)]
+    low, high = _percentiles(np.concatenate(drawn)[:, None], level, len(cs.clusters))
+    return Interval(macro_mean(cs), float(low[0]), float(high[0]))
+
+
+def paired_test(
+    a: ClusterSums,
+    b: ClusterSums,
+    *,
+    permutations: int = 10000,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PairedTest:
+    """Is macro_mean(a) - macro_mean(b) more than chance? Randomisation test on the same queries, paired by cluster.
+
+    Under the null hypothesis the labels a and b are exchangeable within a cluster: each permutation swaps them in
+    each cluster with probability 1/2, in all cells at once. Two-sided p = (1 + #{|T*| >= |T|}) / (1 + permutations),
+    never 0. The interval is a paired bootstrap over the same clusters.
+    Usual confusion: p belongs to these runs of a and b; that another seed would give the same is not part of it.
+    Source: Smucker, Allan and Carterette 2007 (doi:10.1145/1321440.1321528); Phipson and Smyth 2010 for the + 1
+    (doi:10.2202/1544-6115.1585).
+    Errors: ValueError unless a and b hold the same clusters, cells and numbers of queries.
+    """
+    _check_at_least_one(permutations, "permutations")
+    delta = difference(a, b)
+    # The statistic is linear in the signs: one number per cluster is all that a permutation needs.
+    share = (delta.sums / delta.counts.sum(axis=0)).mean(axis=1)
+    observed = share.sum()
+    tolerance = 1e-12 * np.abs(share).sum()  # equal sums in another order count as equal
+    rng = np.random.default_rng((seed, 1))
+    extreme = sum(
+        int((np.abs(rng.choice([-1.0, 1.0], size=(rows, len(share))) @ share) >= abs(observed) - tolerance).sum())
+        for rows in _blocks(permutations, len(share))
+    )
+    interval = bootstrap_interval(delta, level=level, resamples=resamples, seed=seed)
+    return PairedTest(*interval, p=(1 + extreme) / (1 + permutations))
+
+
+def difference(a: ClusterSums, b: ClusterSums) -> ClusterSums:
+    """a - b, row by row, for paired intervals. ValueError unless both were measured on the same queries."""
+    for what, ours, theirs in (("clusters", a.clusters, b.clusters), ("cells", a.cells, b.cells)):
+        if not ours.equals(theirs):
+            odd = ours.symmetric_difference(theirs)
+            raise ValueError(f"not the same {what} in a and b, e.g. {odd[0]!r}; compare runs on the same queries")
+    if not np.array_equal(a.counts, b.counts):
+        row, column = np.argwhere(a.counts != b.counts)[0]
+        raise ValueError(
+            f"a and b differ in their number of queries, e.g. {a.counts[row, column]:.0f} and "
+            f"{b.counts[row, column]:.0f} in cluster {a.clusters[row]!r}, cell {a.cells[column]!r}; "
+            "compare runs on the same queries and numbers of seeds"
+        )
+    return ClusterSums(a.sums - b.sums, a.counts, a.clusters, a.cells)
+
+
+def wins_ties_losses(
+    a: ClusterSums,
+    b: ClusterSums,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    lower_is_better: bool = False,
+) -> pd.DataFrame:
+    """For each cell a - b with its paired interval, and whether a wins: the interval excludes 0.
+
+    Returns a frame with the cell columns, difference, low, high, outcome ("win", "tie", "loss" of a). The intervals
+    are per cell, not corrected for the number of cells. lower_is_better: for rank distance.
+    Errors: as paired_test's.
+    """
+    delta = difference(a, b)
+    drawn = np.concatenate(list(_resampled_cell_means(delta, resamples, seed)))
+    low, high = _percentiles(drawn, level, len(delta.clusters))
+    frame = delta.cells.to_frame(index=False).assign(difference=cell_means(delta).to_numpy(), low=low, high=high)
+    above, below = ("loss", "win") if lower_is_better else ("win", "loss")
+    return frame.assign(outcome=np.select([low > 0, high < 0], [above, below], "tie"))
+
+
+def count_outcomes(frame: pd.DataFrame) -> dict[str, int]:
+    """How often each outcome stands in a frame of wins_ties_losses: {"win": n, "tie": n, "loss": n}."""
+    return {outcome: int((frame["outcome"] == outcome).sum()) for outcome in ("win", "tie", "loss")}
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's step-down adjusted p-values, in the given order: below alpha means rejected, family-wise error alpha.
+
+    The family is what is passed in; say under the table which tests it holds. Source: Holm 1979, Scandinavian Journal
+    of Statistics 6, 65-70. Errors: ValueError for a p-value that is NaN or outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype="float64")
+    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError("holm: p_values must be a list of numbers in [0, 1]; leave out tests that were not run")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted
+
+
+def seed_spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (n - 1) over seeds; sd is NaN for one seed. ValueError for none."""
+    values = np.asarray(values, dtype="float64")
+    if values.size == 0:
+        raise ValueError("seed_spread: no values; pass one per seed")
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size)
+
+
+def _resampled_cell_means(cs: ClusterSums, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks (rows, n_cells) of cell means, one row per resample; NaN where a cell got no query."""
+    _check_at_least_one(resamples, "resamples")
+    rng, n = np.random.default_rng((seed, 0)), len(cs.clusters)
+    for rows in _blocks(resamples, max(cs.sums.shape)):
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype("float64")  # (rows, n_clusters)
+        counts = weights @ cs.counts
+        yield np.divide(weights @ cs.sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
+def _mean_over_cells(means: np.ndarray) -> np.ndarray:
+    """Mean of each row over its cells that have a value; every drawn cluster holds one, so none is empty."""
+    has = ~np.isnan(means)
+    return np.where(has, means, 0.0).sum(axis=1) / has.sum(axis=1)
+
+
+def _percentiles(drawn: np.ndarray, level: float, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper end over the resamples (axis 0), for each column."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+    if n_clusters < 2:
+        return np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def _blocks(total: int, width: int) -> Iterator[int]:
+    """Row counts that add up to total, each small enough for BLOCK_ENTRIES at this width."""
+    rows = max(1, BLOCK_ENTRIES // width)
+    for start in range(0, total, rows):
+        yield min(rows, total - start)
+
+
+def _check_at_least_one(number: int, name: str) -> None:
+    if number < 1:
+        raise ValueError(f"{name} must be 1 or more, got {number!r}")
