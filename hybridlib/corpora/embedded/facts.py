@@ -1,0 +1,302 @@
+"""Facts about territories, languages, currencies and scripts, read from the CLDR data in Babel.
+
+A fact is (relation, subject, answer), such as ("currency", "territory:JP", "currency:JPY"). It is true in CLDR's
+terms: a population share is CLDR's estimate, a language's territory and script are its likely subtags. Ids are
+"<kind>:<CLDR code>"; years and ISO codes are answers that read the same in every language.
+
+A fact whose reverse is a fact as well (the currency of a territory, the territory of a currency) is kept in one
+direction only, so a passage never answers the question of another relation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from babel import Locale, UnknownLocaleError
+from babel.core import get_global
+
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+SPLITS = {"train": 0.70, "dev": 0.15, "test": 0.15}
+
+Names = Mapping[str, Mapping[str, str]]  # name id -> language -> name
+Pair = tuple[str, str]  # codes of subject and answer
+
+# What the first part of a time zone's id says about where it lies; the oceans among them say nothing.
+ZONE_REGIONS = {"Africa": "002", "America": "019", "Asia": "142", "Europe": "150", "Pacific": "009"}
+NOT_LANGUAGES = {"mul", "und", "zxx"}  # several, unknown, no language
+# In many languages CLDR names these two only by an adjective ("Simplified"); braille belongs to no language.
+NOT_SCRIPTS = {"Hans", "Hant", "Brai"}
+OFFICIAL = ("official", "de_facto_official")
+
+
+@dataclass(frozen=True, order=True)
+class Fact:
+    """One fact; `subject` and `answer` are ids."""
+
+    relation: str
+    subject: str
+    answer: str
+
+    @cached_property
+    def fact_id(self) -> str:
+        """Relation and subject: what a question asks, and all that relevance depends on."""
+        return f"{self.relation}:{self.subject.split(':')[1]}"
+
+
+def hashed(*parts: object) -> int:
+    """A number drawn from the parts, the same on every machine."""
+    text = "|".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+@cache
+def load_names() -> Names:
+    """Names that all of `LANGUAGES` have and that mean one thing only: name id -> language -> name.
+
+    Left out are names that are no more than the code, and names that two things of a kind share in some language.
+    """
+    locales = {lang: Locale(lang) for lang in LANGUAGES}
+    names: dict[str, Mapping[str, str]] = {}
+    for kind in ("territory", "language", "currency", "script", "weekday", "zone"):
+        found = {}
+        for code in _codes(kind):
+            spelled = {lang: _name(locale, kind, code) for lang, locale in locales.items()}
+            if all(name and fold(name) != fold(code) for name in spelled.values()):
+                found[f"{kind}:{code}"] = spelled
+        names |= _unambiguous(found)
+    return names
+
+
+def load_facts(names: Names) -> list[Fact]:
+    """All facts whose subject and answer have names, sorted by relation and subject."""
+    facts = [
+        Fact(relation, f"{kind}:{subject}", f"{answer_kind}:{answer}")
+        for relation, (kind, answer_kind, pairs) in RELATIONS.items()
+        for subject, answer in pairs()
+    ]
+    return sorted(
+        fact
+        for fact in facts
+        if fact.subject in names and (fact.answer in names or fact.answer.startswith(("code:", "year:")))
+    )
+
+
+def split_subjects(facts: Iterable[Fact], seed: int) -> dict[str, str]:
+    """Subject id -> "train", "dev" or "test"; drawn within each kind of subject, by the seed alone."""
+    split = {}
+    subjects = {fact.subject for fact in facts}
+    for kind in sorted({subject.split(":")[0] for subject in subjects}):
+        drawn = sorted((s for s in subjects if s.startswith(f"{kind}:")), key=lambda s: (hashed(seed, "split", s), s))
+        train, dev = (round(len(drawn) * share) for share in (SPLITS["train"], SPLITS["dev"]))
+        for i, subject in enumerate(drawn):
+            split[subject] = "train" if i < train else "dev" if i < train + dev else "test"
+    return split
+
+
+def fold(name: str) -> str:
+    """A name without the differences that no reader would rely on (case, compatibility forms)."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _codes(kind: str) -> list[str]:
+    english = Locale("en")
+    codes = {
+        "territory": [*_territories(), *ZONE_REGIONS.values()],
+        "language": [c for c in english.languages if "_" not in c and c not in NOT_LANGUAGES | _aliases()],
+        "currency": _current_users(),
+        "script": [c for c in english.scripts if not c.startswith("Z") and c not in NOT_SCRIPTS],  # Z: symbols etc.
+        "weekday": map(str, range(7)),
+        "zone": set(get_global("meta_zones").values()),
+    }
+    return sorted(codes[kind])
+
+
+def _name(locale: Locale, kind: str, code: str) -> str | None:
+    if kind == "weekday":
+        return locale.days["stand-alone"]["wide"].get(int(code))
+    if kind == "zone":
+        return locale.meta_zones.get(code, {}).get("long", {}).get(_zone_form(code))
+    tables = {"territory": "territories", "language": "languages", "currency": "currencies", "script": "scripts"}
+    return getattr(locale, tables[kind]).get(code)
+
+
+@cache
+def _zone_form(zone: str) -> str:
+    """The general name ("Japan Time") where all languages have it, else that of standard time."""
+    longs = (Locale(lang).meta_zones.get(zone, {}).get("long", {}) for lang in LANGUAGES)
+    return "generic" if all("generic" in long for long in longs) else "standard"
+
+
+def _unambiguous(names: dict[str, Mapping[str, str]]) -> Names:
+    counts = Counter((lang, fold(name)) for spelled in names.values() for lang, name in spelled.items())
+    return {
+        id: spelled
+        for id, spelled in names.items()
+        if all(counts[lang, fold(name)] == 1 for lang, name in spelled.items())
+    }
+
+
+def _aliases() -> set[str]:
+    return set(get_global("language_aliases"))
+
+
+def _territories() -> list[str]:
+    return [code for code in get_global("territory_zones") if code.isalpha() and code != "ZZ"]  # no 001 (world)
+
+
+@cache
+def _current_currencies() -> Mapping[str, list[tuple[str, str]]]:
+    """Territory -> (currency, first year) of each legal tender without an end."""
+    return {
+        territory: [(code, str(start[0]) if start else "") for code, start, end, tender in spans if tender and not end]
+        for territory, spans in get_global("territory_currencies").items()
+    }
+
+
+@cache
+def _current_users() -> Mapping[str, list[str]]:
+    """Currency -> territories where it is legal tender."""
+    users: dict[str, list[str]] = {}
+    for territory, current in _current_currencies().items():
+        for code, _ in current:
+            users.setdefault(code, []).append(territory)
+    return users
+
+
+def _only_currencies() -> Iterator[tuple[str, str, str]]:
+    """(territory, currency, first year) of territories with a single legal tender."""
+    for territory in _territories():
+        current = _current_currencies().get(territory, [])
+        if len(current) == 1:
+            yield territory, *current[0]
+
+
+def _asked_of_currency(territory: str, currency: str) -> bool:
+    """Whether a pair used only with each other becomes a fact about the currency; half of them do."""
+    return _current_users()[currency] == [territory] and hashed("currency", territory, currency) % 2 == 0
+
+
+def _currency() -> Iterator[Pair]:
+    return ((t, c) for t, c, _ in _only_currencies() if not _asked_of_currency(t, c))
+
+
+def _currency_territory() -> Iterator[Pair]:
+    return ((c, t) for t, c, _ in _only_currencies() if _asked_of_currency(t, c))
+
+
+def _currency_year() -> Iterator[Pair]:
+    return ((t, year) for t, _, year in _only_currencies() if year)
+
+
+def _official(territory: str) -> str | None:
+    """The official language, where there is just one."""
+    spoken = get_global("territory_languages").get(territory, {})
+    official = [code for code, about in spoken.items() if about["official_status"] in OFFICIAL]
+    return official[0] if len(official) == 1 else None
+
+
+def _by_speakers(territory: str, place: int) -> str | None:
+    """The language at a place (from 0) by share of the population; none below 1 % or where the place is shared."""
+    spoken = get_global("territory_languages").get(territory, {})
+    share = {code: about["population_percent"] for code, about in spoken.items() if about["population_percent"] >= 1}
+    ranked = sorted(share, key=share.__getitem__, reverse=True)
+    if place >= len(ranked) or Counter(share.values())[share[ranked[place]]] > 1:
+        return None
+    return ranked[place]
+
+
+def _official_language() -> Iterator[Pair]:
+    return ((t, code) for t in _territories() if (code := _official(t)))
+
+
+def _spoken_language(place: int) -> Iterator[Pair]:
+    """Languages at a place by speakers; not where it is the official one, whose passage would be a near-duplicate."""
+    return ((t, code) for t in _territories() if (code := _by_speakers(t, place)) and code != _official(t))
+
+
+def _zone_region() -> Iterator[Pair]:
+    for territory, zones in get_global("territory_zones").items():
+        areas = {zone.split("/")[0] for zone in zones}
+        if len(areas) == 1 and (region := ZONE_REGIONS.get(areas.pop())):
+            yield territory, region
+
+
+def _time_zone() -> Iterator[Pair]:
+    old_ids = {new: old for old, new in get_global("zone_aliases").items()}
+    zone_of = get_global("meta_zones")
+    for territory in _territories():
+        found = {zone_of.get(z, zone_of.get(old_ids.get(z))) for z in get_global("territory_zones")[territory]}
+        if len(found) == 1 and None not in found:
+            yield territory, found.pop()
+
+
+def _first_weekday() -> Iterator[Pair]:
+    for territory in _territories():
+        likely = get_global("likely_subtags").get(f"und_{territory}", "en").split("_")[0]
+        try:
+            yield territory, str(Locale(likely, territory).first_week_day)
+        except UnknownLocaleError:
+            continue
+
+
+def _likely(code: str, part: int) -> str | None:
+    """Likely language (0), script (1) or territory (2) of a tag; none where it is the world."""
+    parts = get_global("likely_subtags").get(code, "").split("_")
+    return parts[part] if len(parts) == 3 and not parts[part].isdigit() else None
+
+
+def _asked_of_script(script: str, language: str) -> bool:
+    """Whether a script and a language likely for each other become a fact about the script; half of them do."""
+    mutual = _likely(f"und_{script}", 0) == language and _likely(language, 1) == script
+    return mutual and hashed("script", script, language) % 2 == 0
+
+
+def _language_script() -> Iterator[Pair]:
+    return ((c, s) for c in _codes("language") if (s := _likely(c, 1)) and not _asked_of_script(s, c))
+
+
+def _script_language() -> Iterator[Pair]:
+    for script in _codes("script"):
+        language = _likely(f"und_{script}", 0)
+        if language and (_likely(language, 1) != script or _asked_of_script(script, language)):
+            yield script, language
+
+
+def _language_territory() -> Iterator[Pair]:
+    spoken = {*_official_language(), *_spoken_language(0), *_spoken_language(1)}
+    return ((c, t) for c in _codes("language") if (t := _likely(c, 2)) and (t, c) not in spoken)
+
+
+def _script_territory() -> Iterator[Pair]:
+    return ((s, t) for s in _codes("script") if (t := _likely(f"und_{s}", 2)))
+
+
+def _own_code(kind: str) -> Iterator[Pair]:
+    return ((code, code) for code in _codes(kind) if not code.isdigit())
+
+
+# Relation -> kind of subject, kind of answer, (subject, answer) codes.
+RELATIONS = {
+    "currency": ("territory", "currency", _currency),
+    "official_language": ("territory", "language", _official_language),
+    "main_language": ("territory", "language", lambda: _spoken_language(0)),
+    "second_language": ("territory", "language", lambda: _spoken_language(1)),
+    "zone_region": ("territory", "territory", _zone_region),
+    "first_weekday": ("territory", "weekday", _first_weekday),
+    "time_zone": ("territory", "zone", _time_zone),
+    "territory_code": ("territory", "code", lambda: _own_code("territory")),
+    "currency_year": ("territory", "year", _currency_year),
+    "language_script": ("language", "script", _language_script),
+    "language_territory": ("language", "territory", _language_territory),
+    "language_code": ("language", "code", lambda: _own_code("language")),
+    "currency_code": ("currency", "code", lambda: _own_code("currency")),
+    "currency_territory": ("currency", "territory", _currency_territory),
+    "script_code": ("script", "code", lambda: _own_code("script")),
+    "script_language": ("script", "language", _script_language),
+    "script_territory": ("script", "territory", _script_territory),
+}
