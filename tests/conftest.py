@@ -1,0 +1,29 @@
+"""What all tests share: no network, quiet threads, deterministic property tests, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch, transformers or a kernel is started by any test: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# Derandomised: a red test is red for everyone, on every run. No deadline: the machines of others are slower.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets, $HYBRIDLIB_DATA. Skips where it is not set; a wrong one is an error."""
+    value = os.environ.get("HYBRIDLIB_DATA")
+    if not value:
+        pytest.skip("HYBRIDLIB_DATA is not set: the real data are not at hand")
+    folder = Path(value)
+    assert folder.is_dir(), f"HYBRIDLIB_DATA={value} is no folder"
+    return folder
