@@ -1,0 +1,427 @@
+"""Figures: what is drawn is what the frames say, nothing is cut off, and files repeat byte for byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from hybridlib import diagrams, figures
+from hybridlib.drawing import CAPTIONS, LOOKS, WIDTH
+from hybridlib.sampler import Batch
+
+LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
+STRATEGIES = ["x-x-mono", "x-y", "hybrid"]
+ALPHAS = {"x-x-mono": [1.0], "x-y": [0.0], "hybrid": [0.25, 0.5]}
+NOTE = "static-embedding encoder, embedded corpus, demo profile"
+
+
+def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A summary and its seeds in which every number is different."""
+    rng = np.random.default_rng(0)
+    lines, singles = [], []
+    panels = [("mono", "map"), ("cross", "map"), ("multi", "map"), ("multi", "rank_distance")]
+    for strategy, alpha in [(s, a) for s in STRATEGIES for a in ALPHAS[s]]:
+        for setting, measure in panels:
+            size = 2000 if measure == "rank_distance" and strategy == "x-x-mono" else 100
+            mean = rng.uniform(0.3, 0.9) * (size if measure == "rank_distance" else 1)
+            lines.append((strategy, alpha, setting, measure, "all", mean, mean * 0.97, mean * 1.04))
+            for seed in range(3):
+                singles.append((strategy, alpha, setting, measure, "all", seed, mean * rng.uniform(0.99, 1.01)))
+    keys = ["strategy", "alpha", "setting", "measure", "subset"]
+    return pd.DataFrame(lines, columns=[*keys, "mean", "low", "high"]), pd.DataFrame(
+        singles, columns=[*keys, "seed", "value"]
+    )
+
+
+def by_language() -> pd.DataFrame:
+    cells = [(strategy, lang) for strategy in STRATEGIES for lang in LANGUAGES]
+    frame = pd.DataFrame(cells, columns=["strategy", "query_lang"])
+    means = np.random.default_rng(1).uniform(50, 3000, len(frame))
+    return frame.assign(setting="multi", measure="rank_distance", mean=means, low=means * 0.8, high=means * 1.3)
+
+
+def shares() -> dict[str, pd.DataFrame]:
+    values = np.random.default_rng(2).dirichlet(np.ones(11), (3, 11))
+    return {s: pd.DataFrame(v, LANGUAGES, LANGUAGES) for s, v in zip(STRATEGIES, values, strict=True)}
+
+
+def log() -> pd.DataFrame:
+    rng, parts = np.random.default_rng(3), []
+    for strategy in STRATEGIES:
+        for seed in range(2):
+            mode = rng.choice(["x-x-mono", "x-y"], 100) if strategy == "hybrid" else strategy
+            loss = rng.uniform(0.5, 1, 100)
+            validation = np.where(np.arange(100) % 20 == 19, loss, np.nan)
+            parts.append(
+                pd.DataFrame({"step": range(100), "loss": loss, "validation_loss": validation, "mode": mode}).assign(
+                    strategy=strategy, seed=seed
+                )
+            )
+    return pd.concat(parts)  # the index repeats, as in logs put together
+
+
+def differences() -> pd.DataFrame:
+    frame = pd.DataFrame(
+        [
+            ("de", "en", 0.02, 0.01, 0.03, "win"),
+            ("en", "de", -0.04, -0.05, -0.03, "loss"),
+            ("de", "th", 0.01, -1, 1, "tie"),
+        ]
+    )
+    return frame.set_axis(["query_lang", "candidate_lang", "difference", "low", "high", "outcome"], axis=1)
+
+
+def script() -> pd.DataFrame:
+    lines = [
+        (s, g, 0.1 * i + 0.05 * j) for i, s in enumerate(STRATEGIES, 2) for j, g in enumerate(["different", "same"])
+    ]
+    frame = pd.DataFrame(lines, columns=["strategy", "group", "mean"])
+    return frame.assign(group=frame["group"] + " script", low=frame["mean"] - 0.01, high=frame["mean"] + 0.03)
+
+
+def batch(query_lang: list[str], passage_lang: list[str]) -> Batch:
+    return Batch(0, "x-y", np.arange(len(query_lang)), np.array(query_lang), np.array(passage_lang))
+
+
+def table_10() -> pd.DataFrame:
+    lines = [("xquad-r", "de", 1190, 1276), ("xquad-r", "el", 1190, 1234), ("mlqa-r", "de", 512, 2362)]
+    return pd.DataFrame(lines, columns=["name", "language", "queries", "candidates"])
+
+
+def table_9() -> pd.DataFrame:
+    return pd.DataFrame({"name": ["small", "large"], "language": ["en", "en de"], "size": [10, 9990]})
+
+
+def text(**more: str) -> dict[str, str]:
+    return {"title": "A title that says what is seen", "note": NOTE, **more}
+
+
+DRAW = {
+    "quality": lambda: figures.quality(*frames(), **text()),
+    "mixing_ratio": lambda: figures.mixing_ratio(*frames(), **text()),
+    "language_bias": lambda: figures.language_bias(by_language(), **text()),
+    "first_ranked": lambda: figures.first_ranked(shares(), **text()),
+    "training_curves": lambda: figures.training_curves(log(), **text()),
+    "win_matrix": lambda: figures.win_matrix(differences(), "hybrid", "x-y", **text()),
+    "shared_script": lambda: figures.shared_script(script(), **text()),
+    "settings_diagram": lambda: figures.settings_diagram(**text()),
+    "batches": lambda: figures.batches({"one": batch(["de"] * 9, ["en"] * 9), "two": batch(["th"], ["zh"])}, **text()),
+    "negatives": lambda: figures.negatives(np.eye(2, 3), None, ["de", "en"], ["en", "de", "th"], **text()),
+    "corpus_sizes": lambda: figures.corpus_sizes(table_10(), **text()),
+}
+AXES = {  # with the colour bar where there is one
+    "quality": 3,
+    "mixing_ratio": 4,
+    "language_bias": 1,
+    "first_ranked": 4,
+    "training_curves": 2,
+    "win_matrix": 2,
+    "shared_script": 2,
+    "settings_diagram": 3,
+    "batches": 2,
+    "negatives": 1,
+    "corpus_sizes": 2,
+}
+
+
+def lines(ax, label: str) -> np.ndarray:
+    """Points (n, 2) of all lines with that label."""
+    found = [line.get_xydata() for line in ax.get_lines() if line.get_label() == label]
+    return np.concatenate(found) if found else np.empty((0, 2))
+
+
+def bars(ax, strategy: str) -> np.ndarray:
+    """Ends (n, 2, 2) of a strategy's intervals."""
+    found = [c.get_segments() for c in ax.collections if c.get_label() == f"_interval {strategy}"]
+    return np.array([segment for segments in found for segment in segments])
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """All texts but the labels of ticks outside the axes, which matplotlib keeps and does not draw."""
+    outside = set()
+    for axis in [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]:
+        low, high = sorted(axis.get_view_interval())
+        outside.update(
+            tick.label1 for tick in axis.get_major_ticks() if not (axis.axes.axison and low <= tick.get_loc() <= high)
+        )
+    return [t for t in figure.findobj(Text) if t.get_text() and t.get_visible() and t not in outside]
+
+
+def words(ax) -> list[str]:
+    return [t.get_text() for t in ax.texts]
+
+
+def test_every_figure_has_a_caption_and_a_test():
+    assert set(DRAW) == set(CAPTIONS) == set(AXES)
+    assert set(figures.__all__) == {*DRAW, "save", "caption"}
+    with pytest.raises(ValueError, match="no figure 'qualty'; there are quality"):
+        figures.caption("qualty")
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_fits_the_page_and_says_what_it_shows(name):
+    figure = DRAW[name]()
+    assert isinstance(figure, Figure) and len(figure.axes) == AXES[name]
+    below = figure.get_supxlabel().replace("\n", " ")
+    assert figures.caption(name) in below and below.endswith(NOTE)
+    assert figure.get_suptitle() == "A title that says what is seen"
+    assert figure.get_size_inches()[0] == WIDTH
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert box.x0 > 0 and box.y0 > 0 and box.x1 < width + 0.01 and box.y1 < height + 0.01
+    shown = drawn_texts(figure)
+    assert all(text.get_fontsize() >= 7 for text in shown)
+    boxes = np.array([text.get_window_extent().extents for text in shown])
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    overlap = np.triu((high - low > 1).all(axis=2), k=1)  # by more than a pixel in both directions
+    assert not [(shown[i].get_text(), shown[j].get_text()) for i, j in np.argwhere(overlap)]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_files_repeat_byte_for_byte(name, tmp_path):
+    first, again = DRAW[name](), DRAW[name]()
+    paths = figures.save(first, tmp_path / "a", name)
+    again.draw_without_rendering()  # as a notebook shows it, before it is saved
+    figures.save(again, tmp_path / "b", name)
+    assert [p.name for p in paths] == [f"{name}.png", f"{name}.svg"]
+    before = [path.read_bytes() for path in paths]
+    assert before == [(tmp_path / "b" / path.name).read_bytes() for path in paths]
+    assert b"<dc:date>" not in before[1]
+
+
+def test_files_do_not_depend_on_the_process_or_the_callers_style(tmp_path):
+    code = (
+        "import matplotlib as m, sys; m.rcParams.update({'font.size': 20, 'savefig.dpi': 30, 'svg.hashsalt': None});"
+        "import test_figures as t; t.figures.save(t.DRAW['quality'](), sys.argv[1], 'other')"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "agg", "PYTHONPATH": os.path.dirname(__file__)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    for path in figures.save(DRAW["quality"](), tmp_path, "here"):
+        assert path.read_bytes() == (tmp_path / f"other{path.suffix}").read_bytes()
+
+
+def test_save_leaves_nothing_behind_where_it_cannot_write(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="choose another place"):
+        figures.save(DRAW["batches"](), tmp_path / "file" / "folder", "name")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_strategy_has_its_own_colour_and_marker():
+    assert list(LOOKS) == ["x-x-mono", "x-y", "hybrid", "x-x", "en-en"]
+    for what in ("label", "color", "marker"):
+        assert len({getattr(look, what) for look in LOOKS.values()}) == len(LOOKS)
+    seen = {}
+    for name in ("quality", "mixing_ratio", "language_bias", "shared_script"):
+        for ax in DRAW[name]().axes:
+            for line in ax.get_lines():
+                if not line.get_label().startswith("_"):
+                    seen.setdefault(line.get_label(), set()).add((line.get_color(), line.get_marker()))
+    assert seen == {LOOKS[s].label: {(LOOKS[s].color, LOOKS[s].marker)} for s in STRATEGIES}
+
+
+def test_quality_draws_means_intervals_and_seeds():
+    summary, seeds = frames()
+    figure = figures.quality(summary, seeds, alpha=0.25)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["X-X-mono", "X-Y", "hybrid\nalpha 0.25"]
+    assert len({ax.get_xlim() for ax in figure.axes}) == 1
+    for ax, setting in zip(figure.axes, ["mono", "cross", "multi"], strict=True):
+        assert ax.get_title(loc="left").startswith(setting) and ax.get_xlabel() == "mAP"
+        for place, strategy in enumerate(STRATEGIES):
+            query = "strategy == @strategy and setting == @setting and measure == 'map' and alpha != 0.5"
+            row, dots = summary.query(query).iloc[0], seeds.query(query)["value"]
+            np.testing.assert_array_equal(lines(ax, LOOKS[strategy].label), [[row["mean"], place]])
+            np.testing.assert_array_equal(bars(ax, strategy), [[[row["low"], place], [row["high"], place]]])
+            np.testing.assert_array_equal(lines(ax, f"_seeds {strategy}")[:, 0], dots)
+            assert f"{row['mean']:.3f}" in words(ax)
+
+
+def test_quality_of_rank_distance_is_one_panel_on_a_log_scale():
+    figure = figures.quality(*frames(), measure="rank_distance")
+    assert len(figure.axes) == 1 and figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_xlabel() == "rank distance (lower is less biased)"
+
+
+def test_missing_numbers_are_blank():
+    summary, seeds = frames()
+    summary.loc[summary["strategy"] == "x-y", ["mean", "low", "high"]] = np.nan
+    ax = figures.quality(summary, seeds).axes[0]
+    assert np.isnan(lines(ax, "X-Y")[:, 0]).all() and not bars(ax, "x-y").size
+    assert len(words(ax)) == 2
+
+    matrices = shares()
+    matrices["x-y"].iloc[2, 5] = np.nan
+    ax = figures.first_ranked(matrices).axes[1]
+    assert ax.collections[0].get_array().mask.sum() == 1 and len(words(ax)) == 120
+
+    ax = figures.corpus_sizes(table_10()).axes[1]
+    assert [t for t in words(ax) if t] == ["512", "2,362"]
+
+
+def test_mixing_ratio_runs_from_x_y_to_x_x_mono():
+    summary, seeds = frames()
+    ends = summary["strategy"] != "hybrid"
+    figure = figures.mixing_ratio(summary.assign(alpha=summary["alpha"].mask(ends)), seeds)  # the ends need no alpha
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["mono: mAP", "cross: mAP", "multi: mAP", "multi: rank distance (lower is less biased)"]
+    cross = summary.query("setting == 'cross'")
+    own = cross.query("strategy == 'hybrid'")
+    np.testing.assert_array_equal(lines(figure.axes[1], "hybrid"), own[["alpha", "mean"]])
+    np.testing.assert_array_equal(bars(figure.axes[1], "hybrid")[:, :, 1], own[["low", "high"]])
+    for strategy, alpha in (("x-y", 0), ("x-x-mono", 1)):
+        mean = cross.loc[cross["strategy"] == strategy, "mean"].item()
+        np.testing.assert_array_equal(lines(figure.axes[1], LOOKS[strategy].label), [[alpha, mean]])
+    dots = seeds.query("strategy == 'hybrid' and setting == 'cross'")["value"]
+    np.testing.assert_array_equal(lines(figure.axes[1], "_seeds hybrid")[:, 1], dots)
+    labels = [t.get_text() for t in figure.axes[3].get_xticklabels()]
+    assert labels == ["0\nX-Y", "0.25", "0.5\nhybrid", "0.75", "1\nX-X-mono"]
+    assert figure.axes[3].get_yscale() == "log" and figure.axes[1].get_yscale() == "linear"
+
+
+def test_mixing_ratio_does_not_blow_up_small_differences():
+    summary, seeds = frames()
+    flat = summary["measure"] == "map"
+    summary.loc[flat, ["mean", "low", "high"]] = [0.9, 0.899, 0.901]
+    seeds.loc[seeds["measure"] == "map", "value"] = 0.9
+    low, high = figures.mixing_ratio(summary, seeds).axes[0].get_ylim()
+    assert high - low >= 0.05 - 1e-9 and (low + high) / 2 == pytest.approx(0.9, abs=1e-3)
+
+
+def test_language_bias_puts_each_mean_on_its_language():
+    frame = by_language()
+    ax = figures.language_bias(frame).axes[0]
+    labels = [t.get_text() for t in ax.get_yticklabels()]
+    assert labels[-2:] in (["el (zero-shot)", "vi (zero-shot)"], ["vi (zero-shot)", "el (zero-shot)"])
+    trained = frame.groupby("query_lang")["mean"].mean().drop(["el", "vi"])
+    assert labels[:9] == list(trained.sort_values(ascending=False).index)
+    for strategy in STRATEGIES:
+        own = frame[frame["strategy"] == strategy].set_index("query_lang")
+        for x, y in lines(ax, LOOKS[strategy].label):
+            assert own.loc[labels[round(y)][:2], "mean"] == x
+        np.testing.assert_array_equal(np.sort(bars(ax, strategy)[:, :, 0], 0), np.sort(own[["low", "high"]], 0))
+
+
+def test_first_ranked_marks_no_bias_on_a_shared_scale():
+    matrices = shares()
+    figure = figures.first_ranked(matrices)
+    meshes = [ax.collections[0] for ax in figure.axes[:3]]
+    for mesh, matrix in zip(meshes, matrices.values(), strict=True):
+        np.testing.assert_array_equal(mesh.get_array().reshape(11, 11), matrix)
+        assert mesh.get_clim() == (0, max(m.to_numpy().max() for m in matrices.values()))
+    assert lines(figure.axes[3], "_no bias")[:, 0].tolist() == [1 / 11, 1 / 11]
+    assert words(figure.axes[3]) == ["no bias: 1/11 = 9 %"]
+    own = np.diag(matrices["x-y"]).mean()
+    assert figure.axes[1].get_title(loc="left") == f"X-Y\nown language {100 * own:.0f} %"
+    assert words(figure.axes[0])[1] == f"{100 * matrices['x-x-mono'].loc['ar', 'de']:.0f}"
+
+
+def test_training_curves_keep_kinds_of_batches_apart_and_ring_the_best_step():
+    frame = log().reset_index(drop=True)
+    left, right = figures.training_curves(log(), points=10).axes
+    shown = [t.get_text() for t in left.get_legend().get_texts()]
+    assert shown == ["X-X-mono", "X-Y", "hybrid, X-X-mono batches", "hybrid, X-Y batches"]
+    own = frame[(frame["strategy"] == "hybrid") & (frame["mode"] == "x-y")]
+    first = own[own["step"] < 10].groupby("seed")["loss"].mean().mean()
+    assert lines(left, "hybrid, X-Y batches")[0] == pytest.approx([5, first])
+    for strategy in STRATEGIES:
+        measured = frame[(frame["strategy"] == strategy) & frame["validation_loss"].notna()]
+        table = measured.pivot(index="step", columns="seed", values="validation_loss")
+        np.testing.assert_allclose(lines(right, LOOKS[strategy].label)[:, 1], table.mean(axis=1))
+        np.testing.assert_array_equal(bars(right, strategy)[:, 0, 1], table.min(axis=1))
+        np.testing.assert_array_equal(bars(right, strategy)[:, 1, 1], table.max(axis=1))
+        best = sorted(zip(table.idxmin(), table.min(), strict=True))
+        assert sorted(map(tuple, lines(right, f"_best {strategy}"))) == best
+
+
+def test_win_matrix_marks_ties_and_counts_outcomes():
+    ax = figures.win_matrix(differences(), "hybrid", "x-y").axes[0]
+    assert words(ax) == ["+.020", "(+.010)", "\N{MINUS SIGN}.040"]
+    assert ax.get_title(loc="left") == "hybrid against X-Y: wins 1, ties 1, loses 1 of 3"
+    mesh = ax.collections[0]
+    assert mesh.get_clim() == (-0.04, 0.04)
+    np.testing.assert_allclose(mesh.cmap(1.0)[:3], diagrams.to_rgb(LOOKS["hybrid"].color))
+    np.testing.assert_allclose(mesh.cmap(0.0)[:3], diagrams.to_rgb(LOOKS["x-y"].color))
+
+
+def test_win_matrix_of_rank_distance_gives_low_to_the_better():
+    frame = differences().assign(candidate_lang="all", query_lang=["de", "en", "th"], difference=[-5.0, 1200.0, 1.0])
+    ax = figures.win_matrix(frame, "hybrid", "x-y", measure="rank_distance").axes[0]
+    assert words(ax) == ["\N{MINUS SIGN}5", "+1,200", "(+1)"]
+    np.testing.assert_allclose(ax.collections[0].cmap(0.0)[:3], diagrams.to_rgb(LOOKS["hybrid"].color))
+
+
+def test_shared_script_has_a_panel_for_each_group():
+    figure = figures.shared_script(script())
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["same script", "different script"]
+    np.testing.assert_allclose([lines(ax, "hybrid")[0, 0] for ax in figure.axes], [0.45, 0.4])
+    np.testing.assert_allclose(bars(figure.axes[0], "hybrid")[0, :, 0], [0.44, 0.48])
+
+
+def test_batches_write_the_codes_of_the_first_places():
+    figure = figures.batches({"one": batch(["de", "en", "th"], ["en", "th", "zh"])}, n=2)
+    assert words(figure.axes[0]) == ["de", "en", "en", "th"]
+    assert figure.axes[0].get_xlabel() == "and 1 more" and figure.axes[0].get_title(loc="left") == "one"
+    assert len({diagrams.language_color(lang) for lang in LANGUAGES}) == len(LANGUAGES)
+
+
+def test_negatives_tell_positive_negative_and_masked_apart():
+    mask = np.array([[True, False, False, True], [False, True, False, False]])
+    ax = figures.negatives(mask, [0, 2], ["de", "en"], ["en", "de", "th", "zh"]).axes[0]
+    plus, minus, masked = "+", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+    assert words(ax) == [plus, minus, minus, masked, minus, masked, plus, minus]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["en", "de", "th", "zh"]
+    large = figures.negatives(np.eye(50, dtype=bool), None, ["de"] * 50, ["en"] * 50).axes[0]
+    assert set(words(large)) == {""} and not len(large.get_xticks())
+
+
+def test_settings_diagram_counts_settings():
+    figure = figures.settings_diagram(languages=7)
+    counts = [words(ax)[-1] for ax in figure.axes]
+    assert counts == [f"{n} settings with 7 languages" for n in (7, 42, 7)]
+
+
+def test_corpus_sizes_as_bars_and_as_shares():
+    first = figures.corpus_sizes(table_10()).axes[0]
+    assert [bar.get_width() for bar in first.patches] == [1190, 1190, 1276, 1234]
+    ax = figures.corpus_sizes(table_9()).axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["large (2 languages)", "small (en only)"]
+    assert words(ax) == ["9,990  (99.9 %)", "10  (0.1 %)"] and ax.get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: figures.quality(frames()[0].drop(columns="low"), frames()[1]), "summary has no column 'low'"),
+        (lambda: figures.quality(frames()[0], frames()[1].drop(columns="value")), "seeds has no column 'value'"),
+        (lambda: figures.quality(frames()[0][:0], frames()[1]), "summary has no rows"),
+        (lambda: figures.quality(*frames(), measure="mrr"), "summary has no rows with measure 'mrr'"),
+        (lambda: figures.quality(*frames(), alpha=0.7), "no rows of hybrid with alpha 0.7"),
+        (lambda: figures.quality(frames()[0].assign(strategy="y-x"), frames()[1]), "no strategy 'y-x'; choose from"),
+        (lambda: figures.mixing_ratio(frames()[0].assign(alpha=np.nan), frames()[1]), "an alpha in each row of hybrid"),
+        (lambda: figures.mixing_ratio(frames()[0], frames()[1][:0]), "seeds has no rows"),
+        (lambda: figures.language_bias(by_language().drop(columns="query_lang")), "no column 'query_lang'"),
+        (lambda: figures.training_curves(log().drop(columns="mode")), "log has no column 'mode'"),
+        (lambda: figures.first_ranked({}), "matrices is empty"),
+        (lambda: figures.first_ranked({"x-y": shares()["x-y"].drop(columns="th")}), r"\['x-y'\] has no column 'th'"),
+        (lambda: figures.first_ranked({"x-y": shares()["x-y"] * np.nan}), "matrices has no number"),
+        (lambda: figures.win_matrix(differences()[:0], "hybrid", "x-y"), "frame has no rows"),
+        (lambda: figures.win_matrix(differences(), "hybrid", "y-x"), "no strategy 'y-x'"),
+        (lambda: figures.shared_script(script().drop(columns="group")), "no column 'group'"),
+        (lambda: figures.corpus_sizes(table_9().drop(columns="language")), "no column 'language'"),
+        (lambda: figures.corpus_sizes(table_10().drop(columns="queries")), "no column 'queries'"),
+        (lambda: figures.batches({}), "batches is empty"),
+        (lambda: figures.negatives(np.eye(2), None, ["de"], ["en", "de"]), r"mask must be \(B, P\) for 1 queries"),
+        (lambda: figures.negatives(np.eye(2), [0, 2], ["de", "en"], ["en", "de"]), "one column below 2"),
+    ],
+)
+def test_errors_name_what_is_wrong(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
