@@ -82,8 +82,6 @@ def not_negatives(
 
 def _check(q: torch.Tensor, p: torch.Tensor, temperature: float) -> None:
     if q.ndim != 2 or p.ndim != 2 or q.shape[1] != p.shape[1] or len(p) < len(q) or not len(q):
-        raise ValueError(
-            f"q must be (B, D) and p (P, D) with P >= B >= 1, not {tuple(q.shape)} and {tuple(p.shape)}"
-        )
+        raise ValueError(f"q must be (B, D) and p (P, D) with P >= B >= 1, not {tuple(q.shape)} and {tuple(p.shape)}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")

@@ -78,14 +78,18 @@ def test_parts_of_a_batch_add_up_to_the_whole():
 
 def hand_made_mask(mask_translations: bool) -> list[list[int]]:
     """Queries 0 and 1 have passage 7 (en, de); query 2 passage 8 (en) and is also answered by 9; column 3 is 9 (en)."""
-    return not_negatives(
-        positives=torch.tensor([[7, -1], [7, -1], [8, 9]]),
-        own=torch.tensor([7, 7, 8]),
-        own_lang=torch.tensor([0, 1, 0]),
-        passage=torch.tensor([7, 7, 8, 9, 7]),
-        passage_lang=torch.tensor([0, 1, 0, 0, 0]),
-        mask_translations=mask_translations,
-    ).int().tolist()
+    return (
+        not_negatives(
+            positives=torch.tensor([[7, -1], [7, -1], [8, 9]]),
+            own=torch.tensor([7, 7, 8]),
+            own_lang=torch.tensor([0, 1, 0]),
+            passage=torch.tensor([7, 7, 8, 9, 7]),
+            passage_lang=torch.tensor([0, 1, 0, 0, 0]),
+            mask_translations=mask_translations,
+        )
+        .int()
+        .tolist()
+    )
 
 
 def test_masks_for_shared_passages_translations_and_other_positives():

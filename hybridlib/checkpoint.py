@@ -1,0 +1,344 @@
+"""Saved encoders: sentence-transformers folders and plain transformers checkpoints, read and written.
+
+A sentence-transformers folder (its versions 2 to 6) lists modules in modules.json, each with the path of its class and
+its own folder: Transformer (most often the folder itself), Pooling, then possibly Dense and Normalize. The versions
+differ in class paths and keys; all are read, and what all of them read is written. No code that comes with a
+checkpoint is run, and pickles are read as weights only.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file, save_file
+from tokenizers import normalizers
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from hybridlib.storage import replace_folder, write_json
+
+POOLINGS = ("mean", "cls", "pooler")
+TANH = "torch.nn.modules.activation.Tanh"
+ACTIVATIONS = {TANH: nn.Tanh, "torch.nn.modules.linear.Identity": nn.Identity}
+# Before version 6 a Pooling was one boolean for each kind: pooling_mode_ and these.
+POOLING_FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+LAYOUTS = [["Transformer", "Pooling", *d, *n] for d in ([], ["Dense"]) for n in ([], ["Normalize"])]
+UNLIMITED = 1_000_000  # tokens; transformers writes 1e30 for a tokenizer without a limit
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or written; the text names the folder and what to do."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a saved encoder consists of. `dense` (Linear, activation) follows the pooling; None: there is none."""
+
+    backbone: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: str
+    dense: nn.Sequential | None = None
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_length: int = 512
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a checkpoint's parts lie and what its own files say; `pooling` is None where they say nothing."""
+
+    root: Path
+    pooling: str | None = None
+    dense: Path | None = None
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_length: int | None = None
+    lower_case: bool = False
+
+
+def read_checkpoint(name_or_folder: str | Path, *, pooling: str | None = None, revision: str | None = None) -> Parts:
+    """The parts of a saved encoder, weights in float32. Another `pooling` than its own leaves its Dense out.
+
+    Raises CheckpointError for whatever is not a complete encoder checkpoint.
+    """
+    if pooling not in (None, *POOLINGS):
+        raise CheckpointError(f"pooling is {pooling!r}: choose one of {', '.join(POOLINGS)}")
+    folder = _local_folder(str(name_or_folder), revision)
+    with _clear_errors(folder), _quiet():
+        return _read_parts(_layout(folder), pooling)
+
+
+def write_checkpoint(folder: str | Path, parts: Parts) -> None:
+    """Write a sentence-transformers folder, whole or not at all; an older checkpoint of that name is replaced.
+
+    Raises CheckpointError if something else lies there, OSError where the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not _replaceable(folder):
+        raise CheckpointError(f"{folder} exists and is no checkpoint: choose another folder or move it away")
+    with replace_folder(folder) as new, _quiet():
+        _write_parts(new, parts)
+
+
+def positions(backbone: PreTrainedModel) -> int | None:
+    """How many tokens a text may have; RoBERTa and its heirs count positions from padding_idx + 1. None: no limit."""
+    for module in backbone.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding):
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return getattr(backbone.config, "max_position_embeddings", None)
+
+
+# ---- finding
+
+
+def _local_folder(name: str, revision: str | None) -> Path:
+    """The folder of that name, or the hub's repository, downloaded or found in the hub's cache."""
+    folder = Path(name)
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{folder} is a folder, and only the hub has revisions: leave {revision!r} out")
+        return folder
+    if folder.exists() or folder.is_absolute() or len(folder.parts) > 2 or name.startswith((".", "~")):
+        raise CheckpointError(f"{folder} is not a folder: name the folder of a checkpoint or a repository of the hub")
+    try:
+        local = _download(name, revision, ["*.json", "*.txt", "*.model", "*.safetensors"])
+        if not any(local.glob("*.safetensors")):
+            _download(name, revision, ["*pytorch_model*.bin"])
+    except Exception as error:  # the hub's client raises its own errors, the network's and the file system's
+        raise CheckpointError(
+            f"{name} is no folder here, and the hub or its cache gave no repository of that name at revision "
+            f"{revision or 'main'} ({type(error).__name__}): check the name, the revision and the network"
+        ) from error
+    return local
+
+
+def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+
+
+# ---- reading
+
+
+def _layout(folder: Path) -> _Layout:
+    """What modules.json and the files it names say; without it the folder is a plain transformers checkpoint."""
+    if not (folder / "modules.json").exists():
+        if not (folder / "config.json").exists():
+            raise CheckpointError(f"{folder} has no modules.json or config.json: name the folder of a checkpoint")
+        return _Layout(folder)
+    modules = _read_json(folder / "modules.json")
+    names = [_class_name(folder, module["type"]) for module in modules]
+    if names not in LAYOUTS:
+        raise CheckpointError(
+            f"{folder} consists of {', '.join(names)}: only Transformer, Pooling and after them Dense and Normalize "
+            "can be read; use another checkpoint"
+        )
+    places = {name: _inside(folder, module["path"]) for name, module in zip(names, modules, strict=True)}
+    root, dense = places["Transformer"], places.get("Dense")
+    pooling = _pooling(places["Pooling"] / "config.json")
+    pooling = "pooler" if pooling == "cls" and dense else pooling
+    return _Layout(root, pooling, dense, *_prompts(folder / "config_sentence_transformers.json"), *_limits(root))
+
+
+def _class_name(folder: Path, class_path: str) -> str:
+    if not class_path.startswith("sentence_transformers."):
+        raise CheckpointError(f"{folder} comes with code of its own ({class_path}), never run here: use another one")
+    return class_path.rpartition(".")[2]
+
+
+def _inside(folder: Path, path: str) -> Path:
+    if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+        raise CheckpointError(f"{folder / 'modules.json'} points outside of its folder ({path}): do not use it")
+    return folder / path
+
+
+def _pooling(path: Path) -> str:
+    """The kind of a Pooling module, "mean" or "cls"."""
+    config = _read_json(path)
+    flagged = [flag for flag in POOLING_FLAGS if config.get(f"pooling_mode_{flag}")]
+    kinds = config.get("pooling_mode") or [flag.partition("_token")[0] for flag in flagged] or "mean"
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    kinds += [] if config.get("include_prompt", True) else ["without the prompt"]
+    if kinds not in (["mean"], ["cls"]):
+        raise CheckpointError(
+            f"{path} pools by {', '.join(kinds)}: only mean and cls can be read, use another checkpoint"
+        )
+    return kinds[0]
+
+
+def _prompts(path: Path) -> tuple[str, str]:
+    """The prefixes of queries and passages. The latter goes by three names; version 6 adds an empty "document"."""
+    prompts = (_read_json(path).get("prompts") if path.exists() else None) or {}
+    return prompts.get("query") or "", next(filter(None, map(prompts.get, ("document", "passage", "corpus"))), "")
+
+
+def _limits(root: Path) -> tuple[int | None, bool]:
+    """max_seq_length and do_lower_case; old versions put the model's type into the file's name."""
+    paths = sorted(root.glob("sentence_*_config.json"))
+    config = _read_json(paths[0]) if paths else {}
+    task = config.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction" or "text" not in config.get("modality_config", {"text": None}):
+        raise CheckpointError(f"{paths[0]} describes no encoder of texts (task {task}): use another checkpoint")
+    return config.get("max_seq_length"), bool(config.get("do_lower_case"))
+
+
+def _read_parts(layout: _Layout, pooling: str | None) -> Parts:
+    own = pooling in (None, layout.pooling)
+    pooling, dense_folder = (layout.pooling or "mean", layout.dense) if own else (pooling, None)
+    backbone = _read_backbone(layout.root, with_pooler=pooling == "pooler" and dense_folder is None)
+    dense = _read_dense(dense_folder, backbone.config.hidden_size) if dense_folder else None
+    if pooling == "pooler" and dense is None:
+        dense = _own_pooler(backbone, layout.root)
+    if hasattr(backbone, "pooler"):
+        backbone.pooler = None  # weights without gradients would stop training in several processes
+    tokenizer = _read_tokenizer(layout, backbone)
+    limits = (layout.max_length or tokenizer.model_max_length, positions(backbone) or UNLIMITED, UNLIMITED)
+    return Parts(backbone, tokenizer, pooling, dense, layout.query_prefix, layout.passage_prefix, int(min(limits)))
+
+
+def _read_backbone(root: Path, with_pooler: bool) -> PreTrainedModel:
+    """The encoder of a folder, every weight from its files; only a pooler that nobody uses may be missing there."""
+    config = AutoConfig.from_pretrained(root, trust_remote_code=False)
+    bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if not bidirectional or config.is_encoder_decoder:
+        raise CheckpointError(f"{root} is no encoder ({config.model_type}): name one such as BERT, XLM-R or LaBSE")
+    if any(root.glob("pytorch_model*.bin")) and not any(root.glob("model*.safetensors")):
+        logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", root)
+    options = {"dtype": torch.float32, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
+    backbone, report = AutoModel.from_pretrained(root, config=config, **options)
+    missing = sorted(name for name in report["missing_keys"] if with_pooler or not name.startswith("pooler."))
+    if missing:
+        raise CheckpointError(f"{root} lacks {len(missing)} weights ({missing[0]}, ...): fetch the whole checkpoint")
+    return backbone
+
+
+def _read_tokenizer(layout: _Layout, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(layout.root, trust_remote_code=False)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes one up, without a word
+        raise CheckpointError(f"{layout.root} has no tokenizer: fetch tokenizer.json or the vocabulary as well")
+    rows = backbone.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"{layout.root} has {len(tokenizer)} tokens but {rows} token vectors: fetch the tokenizer of this encoder"
+        )
+    if layout.lower_case:
+        steps = [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([step for step in steps if step is not None])
+    return tokenizer
+
+
+def _read_dense(folder: Path, width: int) -> nn.Sequential:
+    config = _read_json(folder / "config.json")
+    activation = ACTIVATIONS.get(config.get("activation_function", TANH))
+    if activation is None or config["in_features"] != width or config.get("use_residual"):
+        raise CheckpointError(f"{folder} is not Linear from {width} and Tanh or Identity: use another checkpoint")
+    if (folder / "model.safetensors").exists():
+        state = load_file(folder / "model.safetensors")
+    else:
+        logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", folder)
+        state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    linear = nn.Linear(width, config["out_features"], bias=config.get("bias", True))
+    linear.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in state.items()})
+    return nn.Sequential(linear, activation())
+
+
+def _own_pooler(backbone: PreTrainedModel, root: Path) -> nn.Sequential:
+    """BERT's pooler: a Linear and tanh over the first token's vector. LaBSE was published with it."""
+    pooler = getattr(backbone, "pooler", None)
+    if not isinstance(getattr(pooler, "dense", None), nn.Linear) or not isinstance(pooler.activation, nn.Tanh):
+        raise CheckpointError(f"{root} has no pooler as BERT has: choose pooling mean or cls")
+    return nn.Sequential(pooler.dense, nn.Tanh())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or damaged ({error}): fetch the checkpoint again") from error
+
+
+@contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    """What the libraries raise over missing and torn files, as one error that names the folder."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # OSError, RuntimeError, KeyError, SafetensorError, UnpicklingError and more
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise CheckpointError(f"{folder} is no complete encoder ({reason}): fetch the checkpoint again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and load report: what they tell is checked here and raised."""
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+# ---- writing
+
+
+def _replaceable(folder: Path) -> bool:
+    """An empty folder or an older checkpoint."""
+    return folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").exists())
+
+
+def _write_parts(folder: Path, parts: Parts) -> None:
+    parts.backbone.save_pretrained(folder)
+    _write_tokenizer(folder, parts)
+    prompts = {"query": parts.query_prefix, "document": parts.passage_prefix, "passage": parts.passage_prefix}
+    settings = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    write_json(folder / "config_sentence_transformers.json", settings)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": parts.max_length, "do_lower_case": False})
+    names = ["Transformer", "Pooling", *(["Dense"] if parts.dense else []), "Normalize"]
+    paths = ["", *(f"{place}_{name}" for place, name in enumerate(names[1:], start=1))]
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for place, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+    write_json(folder / "modules.json", modules)
+    flags = {f"pooling_mode_{kind}": False for kind in POOLING_FLAGS}
+    flags["pooling_mode_mean_tokens" if parts.pooling == "mean" else "pooling_mode_cls_token"] = True
+    width = parts.backbone.config.hidden_size
+    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": width, **flags})
+    if parts.dense:
+        _write_dense(folder / paths[2], parts.dense)
+    (folder / paths[-1]).mkdir()
+
+
+def _write_tokenizer(folder: Path, parts: Parts) -> None:
+    tokenizer = copy.deepcopy(parts.tokenizer)
+    tokenizer.model_max_length = parts.max_length
+    if tokenizer.is_fast:  # every call leaves its settings behind; the file should not depend on the last one
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+
+
+def _write_dense(folder: Path, dense: nn.Sequential) -> None:
+    linear, activation = dense
+    path = next(path for path, kind in ACTIVATIONS.items() if isinstance(activation, kind))
+    shape = {"in_features": linear.in_features, "out_features": linear.out_features, "bias": linear.bias is not None}
+    write_json(folder / "config.json", {**shape, "activation_function": path})
+    state = {f"linear.{name}": weights for name, weights in linear.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
