@@ -5,7 +5,7 @@ redistribution with its notice). The sentences around them are templates of this
 checked them yet.
 
 Relevance is by (subject, relation): a question asks one relation of one subject, and exactly one passage per language
-states it. All facts of a subject are in one split. One fact in five is never asked and serves as a distractor.
+states it. All facts of a subject are in one split. One fact in six is never asked and serves as a distractor.
 Another version of Babel has other data, so another corpus; fingerprints tell.
 """
 

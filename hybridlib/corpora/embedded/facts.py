@@ -1,8 +1,9 @@
 """Facts about territories, languages, currencies and scripts, read from the CLDR data in Babel.
 
 A fact is (relation, subject, answer), such as ("currency", "territory:JP", "currency:JPY"). It is true in CLDR's
-terms: a population share is CLDR's estimate, a language's territory and script are its likely subtags. Ids are
-"<kind>:<CLDR code>"; years and ISO codes are answers that read the same in every language.
+terms: a population share is CLDR's estimate, a language's territory and script are its likely subtags. Facts that these
+leave in doubt (two languages with nearly as many speakers, say) are left out. Ids are "<kind>:<CLDR code>"; years and
+ISO codes are answers that read the same in every language.
 
 A fact whose reverse is a fact as well (the currency of a territory, the territory of a currency) is kept in one
 direction only, so a passage never answers the question of another relation.
@@ -31,7 +32,16 @@ ZONE_REGIONS = {"Africa": "002", "America": "019", "Asia": "142", "Europe": "150
 NOT_LANGUAGES = {"mul", "und", "zxx"}  # several, unknown, no language
 # In many languages CLDR names these two only by an adjective ("Simplified"); braille belongs to no language.
 NOT_SCRIPTS = {"Hans", "Hant", "Brai"}
+# English calls the zone of Samoa ("Apia") what other languages call that of American Samoa ("Samoa").
+NOT_ZONES = {"Apia", "Samoa"}
+# Nobody's mother tongue, so no territory is theirs, whatever CLDR's likely subtags say; nor do we ask for their script.
+CONSTRUCTED = {"afh", "eo", "ia", "ie", "io", "jbo", "tlh", "tok", "vo", "zbl"}
 OFFICIAL = ("official", "de_facto_official")
+# CLDR's shares are rough: a place by speakers counts only from a least share in per cent, and where the share, like
+# those before it, is `CLEAR` times the next.
+LEAST_SHARE = (50, 5)
+CLEAR = 1.2
+EARLIEST_YEAR = 1800  # earlier dates in CLDR are doubtful: 1694 for the pound is the Bank of England's
 
 
 @dataclass(frozen=True, order=True)
@@ -111,7 +121,7 @@ def _codes(kind: str) -> list[str]:
         "currency": _current_users(),
         "script": [c for c in english.scripts if not c.startswith("Z") and c not in NOT_SCRIPTS],  # Z: symbols etc.
         "weekday": map(str, range(7)),
-        "zone": set(get_global("meta_zones").values()),
+        "zone": set(get_global("meta_zones").values()) - NOT_ZONES,
     }
     return sorted(codes[kind])
 
@@ -190,24 +200,33 @@ def _currency_territory() -> Iterator[Pair]:
 
 
 def _currency_year() -> Iterator[Pair]:
-    return ((t, year) for t, _, year in _only_currencies() if year)
+    return ((t, year) for t, _, year in _only_currencies() if year and int(year) >= EARLIEST_YEAR)
+
+
+@cache
+def _spoken(territory: str) -> Mapping[str, float]:
+    """Language -> share of the population in per cent, largest first."""
+    spoken = get_global("territory_languages").get(territory, {})
+    return dict(sorted(((c, about["population_percent"]) for c, about in spoken.items()), key=lambda item: -item[1]))
+
+
+def _officials(territory: str, *, regional: bool) -> list[str]:
+    wanted = (*OFFICIAL, "official_regional") if regional else OFFICIAL
+    spoken = get_global("territory_languages").get(territory, {})
+    return [code for code, about in spoken.items() if about["official_status"] in wanted]
 
 
 def _official(territory: str) -> str | None:
-    """The official language, where there is just one."""
-    spoken = get_global("territory_languages").get(territory, {})
-    official = [code for code, about in spoken.items() if about["official_status"] in OFFICIAL]
+    """The official language, where there is just one; regional ones count (South Africa's is not just English)."""
+    official = _officials(territory, regional=True)
     return official[0] if len(official) == 1 else None
 
 
 def _by_speakers(territory: str, place: int) -> str | None:
-    """The language at a place (from 0) by share of the population; none below 1 % or where the place is shared."""
-    spoken = get_global("territory_languages").get(territory, {})
-    share = {code: about["population_percent"] for code, about in spoken.items() if about["population_percent"] >= 1}
-    ranked = sorted(share, key=share.__getitem__, reverse=True)
-    if place >= len(ranked) or Counter(share.values())[share[ranked[place]]] > 1:
-        return None
-    return ranked[place]
+    """The language at a place (from 0) by share of the population, where that is beyond doubt."""
+    shares = [*_spoken(territory).values(), 0, 0]
+    clear = all(shares[i] >= CLEAR * shares[i + 1] for i in range(place + 1))
+    return list(_spoken(territory))[place] if clear and shares[place] >= LEAST_SHARE[place] else None
 
 
 def _official_language() -> Iterator[Pair]:
@@ -250,26 +269,40 @@ def _likely(code: str, part: int) -> str | None:
     return parts[part] if len(parts) == 3 and not parts[part].isdigit() else None
 
 
-def _asked_of_script(script: str, language: str) -> bool:
-    """Whether a script and a language likely for each other become a fact about the script; half of them do."""
-    mutual = _likely(f"und_{script}", 0) == language and _likely(language, 1) == script
-    return mutual and hashed("script", script, language) % 2 == 0
-
-
-def _language_script() -> Iterator[Pair]:
-    return ((c, s) for c in _codes("language") if (s := _likely(c, 1)) and not _asked_of_script(s, c))
+def _natural_languages() -> list[str]:
+    return [code for code in _codes("language") if code not in CONSTRUCTED]
 
 
 def _script_language() -> Iterator[Pair]:
+    """Only scripts usual for their language: Hangul is not Korean's in CLDR, which would muddle the language's fact."""
     for script in _codes("script"):
         language = _likely(f"und_{script}", 0)
-        if language and (_likely(language, 1) != script or _asked_of_script(script, language)):
+        if language and _likely(language, 1) == script:
             yield script, language
 
 
+def _language_script() -> Iterator[Pair]:
+    asked_of_script = {language for _, language in _script_language()}
+    return ((c, s) for c in _natural_languages() if (s := _likely(c, 1)) and c not in asked_of_script)
+
+
+@cache
+def _homes() -> Mapping[str, set[str]]:
+    """Language -> territories where it is official or has the most speakers (Tigrinya: Eritrea)."""
+    homes: dict[str, set[str]] = {}
+    for territory in _territories():
+        for code in {*_officials(territory, regional=False), *list(_spoken(territory))[:1]}:
+            homes.setdefault(code, set()).add(territory)
+    return homes
+
+
 def _language_territory() -> Iterator[Pair]:
-    spoken = {*_official_language(), *_spoken_language(0), *_spoken_language(1)}
-    return ((c, t) for c in _codes("language") if (t := _likely(c, 2)) and (t, c) not in spoken)
+    """Not where another territory has as good a claim, or where a fact about the territory says the same."""
+    said = {*_official_language(), *_spoken_language(0), *_spoken_language(1)}
+    for code in _natural_languages():
+        territory = _likely(code, 2)
+        if territory and (territory, code) not in said and _homes().get(code, set()) <= {territory}:
+            yield code, territory
 
 
 def _script_territory() -> Iterator[Pair]:

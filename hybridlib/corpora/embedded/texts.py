@@ -20,7 +20,7 @@ from hybridlib.corpora.embedded.facts import RELATIONS, Fact, Names, hashed
 
 WORDINGS = 3
 STATEMENTS = 2
-RESERVED = 5  # one fact in five is never asked: it is a distractor in the passages of others
+RESERVED = 6  # one fact in six is never asked: it is a distractor in the passages of others
 
 Plan = tuple[tuple[Fact, int], ...]  # the sentences of a passage, in order: a fact and the wording of its statement
 

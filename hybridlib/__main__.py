@@ -1,0 +1,219 @@
+"""Command line for clusters and scripts: python -m hybridlib train | evaluate | tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+BENCHMARKS = ("demo", "xquad-r", "mlqa-r")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 if it did its work, 1 if the data or the disk were in the way, 2 for wrong arguments."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"{arguments.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hybridlib", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, add, run, text in (
+        ("train", _add_train, _train, "train an encoder with one strategy"),
+        ("evaluate", _add_evaluate, _evaluate, "measure a checkpoint in all settings of a benchmark"),
+        ("tables", _add_tables, _tables, "the paper's tables beside what was reproduced of them"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        add(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="folder or hub name to start from")
+    parser.add_argument("--pairs", required=True, help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), or: demo")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the trained encoder and its log")
+    parser.add_argument("--strategy", default="hybrid", help="x-x-mono, x-y, hybrid, x-x or en-en")
+    parser.add_argument("--alpha", type=float, help="share of monolingual batches; hybrid only (None: 0.5)")
+    parser.add_argument("--languages", nargs="+", help="training languages (None: all of the pairs)")
+    parser.add_argument("--mixture", default="language-first", help="language-first or dataset-first")
+    parser.add_argument("--validation", help="file of pairs whose loss chooses the weights (None: the last weights)")
+    parser.add_argument("--validation-strategy", default="en-en", help="batches of the validation loss")
+    parser.add_argument("--validation-batches", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=100, help="the paper's")
+    parser.add_argument("--learning-rate", type=float, default=3e-5, help="the paper's")
+    parser.add_argument("--weight-decay", type=float, default=1e-2, help="the paper's")
+    parser.add_argument("--warmup", type=float, default=0.1, help="share of the steps")
+    parser.add_argument("--temperature", type=float, default=0.05)
+    parser.add_argument("--negatives", type=int, default=0, help="explicit negatives per pair")
+    parser.add_argument("--symmetric", action="store_true", help="also find the query of each passage")
+    parser.add_argument("--keep-translations", action="store_true", help="translations of the passage count as wrong")
+    parser.add_argument("--validate-every", type=int, default=100)
+    parser.add_argument("--patience", type=int, help="validations without gain before stopping (None: train on)")
+    parser.add_argument("--checkpoint-every", type=int, default=500)
+    parser.add_argument("--precision", default="no", choices=("no", "bf16"))
+    parser.add_argument("--seed", type=int, default=0)
+    _add_encoder(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="folder or hub name")
+    parser.add_argument("--benchmark", required=True, choices=BENCHMARKS)
+    parser.add_argument("--languages", nargs="+", help="a part of the benchmark's languages (None: all)")
+    parser.add_argument("--with-paragraph", action="store_true", help="append the paragraph to each candidate sentence")
+    parser.add_argument("--measures", nargs="+", help="such as map map@20 recall@100 ndcg@10 mrr (None: the usual)")
+    parser.add_argument("--trained", nargs="+", help="trained languages, to show trained and zero-shot means apart")
+    parser.add_argument("--json", type=Path, help="write all numbers to this file")
+    parser.add_argument("--rows", type=Path, help="write rows.parquet and ranks.parquet to this folder")
+    parser.add_argument("--trec-run", type=Path, help="write a TREC run file (gzipped if it ends in .gz)")
+    parser.add_argument("--qrels", type=Path, help="write the judgements of the run's setting")
+    parser.add_argument("--trec-setting", default="multi", help="of the run: multi, mono, or a pair such as de-en")
+    parser.add_argument("--trec-depth", type=int, default=1000, help="candidates per query in the run")
+    parser.add_argument("--batch-tokens", type=int, default=1024, help="padded tokens encoded at once")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    _add_encoder(parser)
+
+
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("encoder", "by default as the checkpoint's own configuration says")
+    group.add_argument("--revision", help="commit of a hub checkpoint")
+    group.add_argument("--pooling", choices=("mean", "cls", "pooler"))
+    group.add_argument("--query-prefix", help="the paper's: 'Query: '")
+    group.add_argument("--passage-prefix", help="the paper's: 'Passage: '")
+    group.add_argument("--max-length", type=int, help="tokens")
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", type=int, nargs="+", default=[1, 2], help="numbers of the paper's tables")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="folders that evaluate --rows wrote")
+    parser.add_argument("--base", choices=("xlm-r", "labse"), help="starting checkpoint of those rows")
+    parser.add_argument("--output", type=Path, help="folder for Markdown, LaTeX and CSV")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from hybridlib.sampler import BatchSampler
+    from hybridlib.training import TrainingSettings, train
+
+    encoder = _encoder(arguments)
+    corpus, validation = _pairs(arguments.pairs), None
+    options = {"batch_size": arguments.batch_size, "seed": arguments.seed, "languages": arguments.languages}
+    options |= {"mixture": arguments.mixture, "steps": arguments.steps, "alpha": arguments.alpha}
+    sampler = BatchSampler(corpus, arguments.strategy, **options)
+    if arguments.validation:
+        held_out, steps = _pairs(arguments.validation), arguments.validation_batches
+        validation = BatchSampler(
+            held_out, arguments.validation_strategy, batch_size=arguments.batch_size, steps=steps, seed=0
+        )
+    names = ("learning_rate", "weight_decay", "warmup", "temperature", "negatives", "symmetric", "validate_every")
+    names += ("patience", "checkpoint_every", "seed", "precision")
+    settings = TrainingSettings(
+        **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
+    )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    state = arguments.output / "training.safetensors"
+    log = train(encoder, sampler, settings, state, validation=validation, progress=True)
+    log.to_parquet(arguments.output / "log.parquet")
+    encoder.save(arguments.output / "encoder")
+    _write_labels(arguments, sampler.alpha)
+    state.unlink()
+    print(f"{len(log)} steps, last loss {log['loss'].iloc[-1]:.4f}; encoder in {arguments.output / 'encoder'}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from hybridlib import metrics, report
+    from hybridlib.evaluate import encode_benchmark, evaluate_vectors
+
+    benchmark, encoder = _benchmark(arguments), _encoder(arguments)
+    options = {"batch_tokens": arguments.batch_tokens, "dtype": _dtype(arguments.precision)}
+    vectors = encode_benchmark(benchmark, encoder, **options, progress=not arguments.quiet)
+    result = evaluate_vectors(benchmark, *vectors, measures=arguments.measures or metrics.MEASURES)
+    print(report.to_text(result, arguments.trained))
+    if arguments.json:
+        report.write_json_report(result, arguments.json)
+    if arguments.rows:
+        report.write_rows(result, arguments.rows, arguments.checkpoint)
+    if arguments.trec_run or arguments.qrels:
+        report.write_trec(
+            benchmark,
+            *vectors,
+            setting=arguments.trec_setting,
+            depth=arguments.trec_depth,
+            run=arguments.trec_run,
+            qrels=arguments.qrels,
+        )
+    return 0
+
+
+def _tables(arguments: argparse.Namespace) -> int:
+    from hybridlib import paper, report, tables
+
+    if arguments.rows and not arguments.base:
+        raise ValueError("--rows needs --base xlm-r or labse: the paper's numbers belong to one of them")
+    reproduced = report.reproduced_cells(arguments.rows, arguments.base)
+    for number in arguments.table:
+        frame = tables.build(paper.reported(number), reproduced, same_benchmark=True)
+        print(f"\nTable {number}\n{tables.to_markdown(frame)}")
+        for note in paper.notes(number):
+            print(f"- {note}")
+        if arguments.output:
+            tables.write_tables(frame, arguments.output, f"table{number:02d}")
+    return 0
+
+
+def _encoder(arguments: argparse.Namespace):
+    from hybridlib.encoder import Encoder
+
+    names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length")
+    return Encoder.load(arguments.checkpoint, **{name: getattr(arguments, name) for name in names})
+
+
+def _pairs(name: str):
+    from hybridlib.corpora.embedded import build_corpus
+    from hybridlib.corpora.own import load_pairs
+
+    return build_corpus().train if name == "demo" else load_pairs(Path(name))
+
+
+def _benchmark(arguments: argparse.Namespace):
+    from hybridlib.corpora.embedded import LANGUAGES, build_corpus
+    from hybridlib.corpora.lareqa import load_lareqa
+
+    if arguments.benchmark == "demo":
+        return build_corpus(languages=tuple(arguments.languages or LANGUAGES)).test
+    return load_lareqa(arguments.benchmark, languages=arguments.languages, with_paragraph=arguments.with_paragraph)
+
+
+def _dtype(precision: str):
+    import torch
+
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _write_labels(arguments: argparse.Namespace, alpha: float) -> None:
+    """What rows of this checkpoint will be labelled with, beside its weights."""
+    from hybridlib.report import LABEL_FILE
+    from hybridlib.runs import commit
+    from hybridlib.storage import write_json
+
+    labels = {name: getattr(arguments, name) for name in ("strategy", "seed", "steps", "batch_size", "pairs")}
+    labels |= {"alpha": alpha if arguments.strategy == "hybrid" else None, "start": arguments.checkpoint}
+    write_json(arguments.output / "encoder" / LABEL_FILE, {**labels, "commit": commit()})
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The paper's claims, each as a quantity that can be measured and a verdict that follows from it by rule.
+
+A verdict is about the direction of a difference between two strategies: "holds" if its 95 % interval lies on the
+claimed side of 0, "does not hold" if it lies on the other side, "undecided" if it holds 0, "not run" where nothing was
+measured. A number of the embedded corpus is never compared with one of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hybridlib import paper
+from hybridlib.corpora import Benchmark
+from hybridlib.corpora.embedded import EmbeddedCorpus
+
+NAMES = {"x-x-mono": "X-X-mono", "x-y": "X-Y", "hybrid": "hybrid", "x-x": "X-X", "en-en": "En-En"}
+CHECKPOINTS = {"xlm-r": "XLM-R", "labse": "LaBSE"}
+VERDICTS = ("holds", "does not hold", "undecided", "not run")
+COLUMNS = ["claim", "paper", "same_benchmark", "measured", "verdict"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Strategy `a` has more of a measure (less, for rank distance) than `b`, in a setting and a subset of languages."""
+
+    text: str
+    setting: str
+    b: str
+    a: str = "hybrid"
+    measure: str = "map"
+    subset: str = "all"
+
+    @property
+    def sign(self) -> int:
+        """+1 where the claimed difference a - b is positive."""
+        return -1 if self.measure == "rank_distance" else 1
+
+    def paper_numbers(self) -> str:
+        """The paper's two numbers on XQuAD-R for both checkpoints, as printed (tables 3, 5 and 7)."""
+        tables = {"xlm-r": 7, "labse": 7} if self.measure == "rank_distance" else {"xlm-r": 3, "labse": 5}
+        parts = []
+        for checkpoint, table in tables.items():
+            a, b = (self._printed(table, checkpoint, strategy) for strategy in (self.a, self.b))
+            parts.append(f"{CHECKPOINTS[checkpoint]} {a} / {b}")
+        return ", ".join(parts)
+
+    def _printed(self, table: int, checkpoint: str, strategy: str) -> str:
+        languages = ["el", "vi"] if self.subset == "zero-shot" else ["mean"]
+        cells = paper.reported(
+            table,
+            checkpoint=checkpoint,
+            strategy=strategy,
+            setting=self.setting,
+            measure=self.measure,
+            language=languages,
+        )
+        if len(cells) == 1:
+            return cells["printed"].iloc[0]
+        return f"{cells['value'].mean():.4f}"
+
+    def judge(self, difference: float, low: float, high: float) -> str:
+        """One of VERDICTS for a measured difference a - b and its interval."""
+        if not low <= high:
+            raise ValueError(f"{self.text}: an interval needs low <= high, not [{low}, {high}]")
+        if low <= 0 <= high:
+            return "undecided"
+        return "holds" if (difference > 0) == (self.sign > 0) else "does not hold"
+
+
+CLAIMS = (
+    Claim("Hybrid is better than X-Y in monolingual retrieval", "mono", "x-y"),
+    Claim("Hybrid is better than X-X-mono in monolingual retrieval", "mono", "x-x-mono"),
+    Claim("Hybrid is better than X-X-mono in cross-lingual retrieval", "cross", "x-x-mono"),
+    Claim("Hybrid is better than X-Y in cross-lingual retrieval", "cross", "x-y"),
+    Claim("Hybrid is better than X-X-mono in multilingual retrieval", "multi", "x-x-mono"),
+    Claim("Hybrid is better than X-Y in multilingual retrieval", "multi", "x-y"),
+    Claim("Hybrid has less language bias than X-X-mono", "multi", "x-x-mono", measure="rank_distance"),
+    Claim("Hybrid has less language bias than X-Y", "multi", "x-y", measure="rank_distance"),
+    Claim("Zero-shot languages gain too, cross-lingual (el, vi)", "cross", "x-x-mono", subset="zero-shot"),
+    Claim("Zero-shot languages gain too, multilingual (el, vi)", "multi", "x-x-mono", subset="zero-shot"),
+)
+
+
+def judge(
+    comparison: pd.DataFrame,
+    *,
+    run: bool,
+    measures: Sequence[str] = ("map", "rank_distance"),
+    subsets: Sequence[str] = ("all", "zero-shot"),
+) -> pd.DataFrame:
+    """The claims that a comparison speaks of, judged by it.
+
+    Args:
+        comparison: from `results.compare`.
+        run: False in a profile that only tests the code: every verdict is then "not run" and nothing is shown.
+        measures, subsets: claims about others are left out.
+
+    Returns:
+        claim, paper, same_benchmark ("": nothing here ran on the paper's benchmark), measured, verdict.
+    """
+    lines = []
+    for claim in CLAIMS:
+        if claim.measure not in measures or claim.subset not in subsets:
+            continue
+        found = comparison[
+            (comparison["setting"] == claim.setting)
+            & (comparison["measure"] == claim.measure)
+            & (comparison["subset"] == claim.subset)
+            & (comparison["a"] == claim.a)
+            & (comparison["b"] == claim.b)
+        ]
+        if run and len(found) == 1:
+            row = found.iloc[0]
+            verdict, measured = claim.judge(row["difference"], row["low"], row["high"]), _measured(claim, row)
+        else:
+            verdict, measured = "not run", ""
+        lines.append((claim.text, claim.paper_numbers(), "", measured, verdict))
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def facts(corpus: EmbeddedCorpus, xquad_r: Benchmark | None, mlqa_r: Benchmark | None, *, run: bool) -> pd.DataFrame:
+    """What is said about the data: counted where the data are at hand, else "not run".
+
+    Args:
+        corpus: the embedded corpus.
+        xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
+    """
+    shared = _shared_texts(corpus)
+    separate = f"{shared} passages of test subjects in training"
+    verdict = "does not hold" if shared else "holds"
+    lines = [("Training and evaluation data are separate", "stated", "", separate, verdict)]
+    for name, benchmark, n in (("XQuAD-R", xquad_r, 11), ("MLQA-R", mlqa_r, 7)):
+        claim = f"{name} has {n} parallel languages: {n} monolingual and {n * (n - 1)} cross-lingual settings"
+        counted, verdict = "", "not run"
+        if benchmark is not None:
+            mono, cross = count_settings(benchmark)
+            counted = f"{len(benchmark.languages)} languages, {mono} + {cross} settings"
+            verdict = "holds" if (len(benchmark.languages), mono, cross) == (n, n, n * (n - 1)) else "does not hold"
+        lines.append((claim, "stated", counted, "", verdict))
+    frame = pd.DataFrame(lines, columns=COLUMNS)
+    return frame if run else frame.assign(same_benchmark="", measured="", verdict="not run")
+
+
+def count_settings(benchmark: Benchmark) -> tuple[int, int]:
+    """Monolingual and cross-lingual settings with at least one relevant candidate."""
+    judged = benchmark.relevant.to_pandas()[["query_id", "candidate_id"]]
+    languages = judged.apply(lambda ids: ids.str.split(":").str[0]).drop_duplicates()
+    pairs = list(languages.itertuples(index=False))
+    mono = sum(a == b for a, b in pairs)
+    return mono, len(pairs) - mono
+
+
+def to_readme(claims: pd.DataFrame) -> str:
+    """The claims as README's table (Markdown); agreement is only about the direction."""
+    words = {"holds": "yes", "does not hold": "no", "undecided": "undecided", "not run": "not run"}
+    head = (
+        "claim",
+        "the paper (a / b)",
+        "same benchmark, reproduced",
+        "demo, its own corpus",
+        "does the direction agree?",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---|---|"]
+    for row in claims.itertuples():
+        lines.append(f"| {row.claim} | {row.paper} | {row.same_benchmark} | {row.measured} | {words[row.verdict]} |")
+    return "\n".join(lines)
+
+
+def _measured(claim: Claim, row: pd.Series) -> str:
+    places = 0 if claim.measure == "rank_distance" else 3
+    what = "rank distance" if claim.measure == "rank_distance" else "mAP"
+    low, high = f"{row['low']:+.{places}f}", f"{row['high']:+.{places}f}"
+    return f"{what} {NAMES[claim.a]} - {NAMES[claim.b]} {row['difference']:+.{places}f} [{low}, {high}]"
+
+
+def _shared_texts(corpus: EmbeddedCorpus) -> int:
+    """Training passages, in any language, whose text is a relevant candidate of a test query."""
+    trained = {text for lang in corpus.train.languages for text in corpus.train.passages[lang].to_pylist()}
+    relevant = set(corpus.test.relevant["candidate_id"].to_pylist())
+    test = corpus.test.candidates.to_pylist()
+    return sum(row["text"] in trained for row in test if row["candidate_id"] in relevant)

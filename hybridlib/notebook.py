@@ -1,0 +1,103 @@
+"""What every notebook does around its own question: write figures and tables, and leave a record for run_all.sh."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+import transformers
+from matplotlib.figure import Figure
+
+import hybridlib
+from hybridlib import figures, tables
+from hybridlib.experiment import Study
+from hybridlib.runs import commit, device
+from hybridlib.storage import write_json
+
+
+def versions() -> str:
+    """The versions and the device that the numbers of this session depend on."""
+    parts = (f"Python {platform.python_version()}", f"torch {torch.__version__}")
+    parts += (f"transformers {transformers.__version__}", f"hybridlib {hybridlib.__version__} at {commit()}")
+    return ", ".join((*parts, device()))
+
+
+class Notebook:
+    """The frame of one notebook: made at its start, `finish`ed at its end.
+
+    Args:
+        name: of the notebook, without its ending.
+        study: where its runs come from and its outputs go to.
+    """
+
+    def __init__(self, name: str, study: Study):
+        self.name, self.study, self.began = name, study, time.monotonic()
+
+    @property
+    def judges(self) -> bool:
+        """False in the smoke profile, which tests the code: it draws no figure and gives no verdict."""
+        return self.study.settings.profile != "smoke"
+
+    @property
+    def note(self) -> str:
+        """What numbers in a figure come from."""
+        settings = self.study.settings
+        seeds = f"{len(settings.seeds)} seed" + ("s" if len(settings.seeds) > 1 else "")
+        return f"{self.study.checkpoint}, embedded corpus ({settings.profile} profile), {settings.steps} steps, {seeds}"
+
+    def figure(self, figure: Figure, name: str) -> Figure:
+        """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
+        if self.judges:
+            figures.save(figure, self.study.outputs("figures"), name)
+        return figure
+
+    def table(self, frame: pd.DataFrame, name: str, decimals: int = 4) -> pd.DataFrame:
+        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds."""
+        s = self.study.settings
+        labels = {"profile": s.profile, "encoder": self.study.checkpoint, "seeds": " ".join(map(str, s.seeds))}
+        labels |= {"batch_size": s.batch_size, "commit": commit(), "device": device()}
+        folder = self.study.outputs("results")
+        tables.write_tables(frame.assign(**labels), folder, name, decimals)
+        return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))
+
+    def finish(self, numbers: Mapping[str, float], claims: pd.DataFrame | None = None) -> dict:
+        """Write runs/records/<profile>/<name>.json for run_all.sh and give it back.
+
+        Args:
+            numbers: the notebook's results by name.
+            claims: columns claim, paper, measured, verdict; None if the notebook tests no claim.
+        """
+        store = self.study.store
+        columns = ["claim", "paper", "measured", "verdict"]
+        record = {
+            "notebook": self.name,
+            "profile": self.study.settings.profile,
+            "seconds": round(time.monotonic() - self.began, 1),
+            "peak_mb": round(peak_memory()),
+            "numbers": {name: float(value) for name, value in numbers.items()},
+            "runs": {"made": store.made, "reused": store.reused},
+            "claims": [] if claims is None else claims[columns].to_dict("records"),
+        }
+        write_json(self.path, record)
+        return record
+
+    @property
+    def path(self) -> Path:
+        """Where the record lies."""
+        return self.study.root / "runs" / "records" / self.study.settings.profile / f"{self.name}.json"
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MB."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,168 @@
+"""What `python -m hybridlib evaluate` prints and writes: a table, JSON, rows, TREC files; and the paper's cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hybridlib import trec
+from hybridlib.corpora.base import Benchmark
+from hybridlib.evaluate import KEYS, Evaluation, score_blocks
+from hybridlib.results import SETTINGS, subset
+from hybridlib.runs import commit, device
+from hybridlib.storage import write_json
+from hybridlib.tables import to_markdown
+
+LABEL_FILE = "hybridlib.json"  # beside the weights of a checkpoint trained here
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over queries of every measure in each setting, indexed by setting, query_lang, candidate_lang."""
+    measures = [name for name in rows.columns if name not in KEYS]
+    return rows.groupby(["setting", "query_lang", "candidate_lang"], observed=True)[measures].mean()
+
+
+def to_json(result: Evaluation) -> dict:
+    """All numbers of an evaluation: counts, settings, macro (mean over languages or pairs), rank_distance, excluded."""
+    table = cells(result.rows)
+    measures = [name for name in table.columns if name != "rank_distance"]
+    settings: dict[str, dict] = {setting: {} for setting in SETTINGS}
+    for (setting, query, candidate), values in table.iterrows():
+        name = f"{query}-{candidate}" if setting == "cross" else query
+        settings[setting][name] = {measure: float(values[measure]) for measure in measures}
+    macro = table[measures].groupby("setting").mean()
+    distance = table.loc["multi", "rank_distance"].droplevel("candidate_lang")
+    return {
+        "benchmark": result.benchmark,
+        "counts": result.counts,
+        "settings": settings,
+        "macro": {setting: macro.loc[setting].to_dict() for setting in macro.index},
+        "rank_distance": {**distance.dropna().to_dict(), "mean": float(distance.mean())},
+        "excluded": result.excluded,
+    }
+
+
+def to_text(result: Evaluation, trained: Sequence[str] | None = None) -> str:
+    """The mono / cross / multi / bias table; with `trained`, the trained and zero-shot means beside the macro mean."""
+    queries, candidates = (sum(c[k] for c in result.counts.values()) for k in ("queries", "candidates"))
+    head = f"{result.benchmark}: {len(result.languages)} languages, {queries} queries, {candidates} candidates"
+    lines = []
+    for name in ("all",) if trained is None else ("all", "trained", "zero-shot"):
+        part = subset(result.rows, name, trained or ())
+        if len(part):
+            macro = cells(part).groupby("setting").mean().reindex(SETTINGS).dropna(how="all").reset_index()
+            lines.append(macro.assign(languages=name))
+    table = pd.concat(lines, ignore_index=True)
+    table = table[["languages", *table.columns.drop(["languages", "rank_distance"]), "rank_distance"]]
+    excluded = sum(n for part in result.excluded.values() for n in part.values())
+    notes = ["Means over languages (mono, multi) or language pairs (cross) of the means over queries."]
+    if excluded:
+        notes.append(f"Left out for having nothing relevant: {excluded} (query, setting) pairs.")
+    return "\n".join([head, "", to_markdown(table, decimals=4), "", *notes])
+
+
+def write_json_report(result: Evaluation, path: Path) -> None:
+    """Write `to_json`, whole or not at all."""
+    write_json(path, to_json(result))
+
+
+def write_rows(result: Evaluation, folder: Path, checkpoint: str) -> None:
+    """Write rows.parquet, ranks.parquet, excluded.json and labels.json (what was measured, with what)."""
+    result.save(folder)
+    beside = Path(checkpoint) / LABEL_FILE
+    trained = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    labels = {"benchmark": result.benchmark, "checkpoint": checkpoint, "device": device(), "evaluated_at": commit()}
+    write_json(folder / "labels.json", {**labels, **trained})
+
+
+def write_trec(
+    benchmark: Benchmark,
+    queries: torch.Tensor,
+    candidates: torch.Tensor,
+    *,
+    setting: str,
+    depth: int,
+    run: Path | None,
+    qrels: Path | None,
+) -> None:
+    """Write the run and the judgements of one setting, so that trec_eval can confirm its numbers.
+
+    Args:
+        setting: "multi", "mono" or an ordered pair of languages such as "de-en" (query language first).
+        depth: candidates per query in the run.
+
+    Raises:
+        ValueError: the setting is none of the benchmark's.
+    """
+    pairs = _language_pairs(benchmark, setting)
+    if run is not None:
+        trec.write_run(run, _run_frame(benchmark, queries, candidates, pairs, depth))
+    if qrels is not None:
+        judged = benchmark.relevant.to_pandas()
+        languages = [judged[column].str.split(":").str[0] for column in ("query_id", "candidate_id")]
+        inside = [pair in pairs for pair in zip(*languages, strict=True)]
+        trec.write_qrels(qrels, judged[inside])
+
+
+def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
+    """Cells of the paper's tables from folders that `write_rows` wrote; what `tables.build` takes.
+
+    Several seeds of one strategy are averaged, with their standard deviation beside the mean.
+    """
+    parts = []
+    for folder in folders:
+        if not (folder / "labels.json").exists():
+            raise FileNotFoundError(f"{folder}: no labels.json here; give folders that evaluate --rows wrote")
+        labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        if "strategy" not in labels:
+            raise ValueError(f"{folder}: its checkpoint was not trained with hybridlib, so it belongs in no table")
+        part = _paper_cells(pd.read_parquet(folder / "rows.parquet"))
+        parts.append(part.assign(benchmark=labels["benchmark"], checkpoint=base, strategy=labels["strategy"]))
+    keys = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
+    if not parts:
+        return pd.DataFrame(columns=[*keys, "value", "sd"])
+    return pd.concat(parts).groupby(keys, as_index=False)["value"].agg(value="mean", sd="std")
+
+
+def _paper_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean per setting, measure and query language (cross: over the candidate languages), and over the languages."""
+    by_language = cells(rows).groupby(["setting", "query_lang"]).mean().reset_index()
+    mean = by_language.drop(columns="query_lang").groupby("setting").mean().reset_index().assign(query_lang="mean")
+    both = pd.concat([by_language, mean]).rename(columns={"query_lang": "language"})
+    return both.melt(["setting", "language"], var_name="measure", value_name="value").dropna()
+
+
+def _language_pairs(benchmark: Benchmark, setting: str) -> set[tuple[str, str]]:
+    languages = benchmark.languages
+    known = {
+        "multi": {(a, b) for a in languages for b in languages},
+        "mono": {(a, a) for a in languages},
+        **{f"{a}-{b}": {(a, b)} for a in languages for b in languages if a != b},
+    }
+    if setting not in known:
+        raise ValueError(f"{benchmark.name} has no setting {setting!r}; use multi, mono or a pair such as de-en")
+    return known[setting]
+
+
+def _run_frame(
+    benchmark: Benchmark, queries: torch.Tensor, candidates: torch.Tensor, pairs: set[tuple[str, str]], depth: int
+) -> pd.DataFrame:
+    order, blocks = score_blocks(benchmark, queries, candidates)
+    ids = np.array(benchmark.candidates["candidate_id"].to_pylist(), dtype=object)[order]
+    spoken = np.array(benchmark.candidates["lang"].to_pylist())[order]
+    query_ids, query_lang = (benchmark.queries[column].to_pylist() for column in ("query_id", "lang"))
+    lines = []
+    for start, scores in blocks:
+        for i, line in enumerate(scores):
+            lang = query_lang[start + i]
+            inside = np.flatnonzero(np.isin(spoken, [b for a, b in pairs if a == lang]))
+            best = inside[np.argsort(-line[inside], kind="stable")[:depth]]
+            lines.append(
+                pd.DataFrame({"query_id": query_ids[start + i], "candidate_id": ids[best], "score": line[best]})
+            )
+    return pd.concat(lines, ignore_index=True)

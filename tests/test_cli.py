@@ -1,0 +1,156 @@
+"""python -m hybridlib as a user runs it: train on one's own pairs, evaluate, tables; and what it says to mistakes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from made import encoder, parallel_corpus
+
+from hybridlib import trec
+from hybridlib.__main__ import main
+from hybridlib.metrics import average_precision
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "encoder"
+    encoder(parallel_corpus()).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    corpus, path = parallel_corpus(), tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    lines = []
+    for i in range(40):
+        line = {"query_id": f"q{i}", "passage_id": f"p{i}"}
+        for lang in corpus.languages:
+            line |= {
+                f"query_{lang}": corpus.queries[lang][i].as_py(),
+                f"passage_{lang}": corpus.passages[lang][i].as_py(),
+            }
+        lines.append(json.dumps(line))
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def evaluated(start, tmp_path_factory):
+    """One evaluation of the embedded corpus in three languages with everything written."""
+    folder = tmp_path_factory.mktemp("out")
+    names = {"--json": "all.json", "--rows": "rows", "--trec-run": "run.gz", "--qrels": "qrels"}
+    flags = [word for flag, name in names.items() for word in (flag, str(folder / name))]
+    flags += ["--languages", "de", "el", "en", "--trec-depth", "9999", "--quiet"]
+    assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", *flags]) == 0
+    return folder
+
+
+def test_train_then_evaluate_then_tables(start, pairs, tmp_path, capsys):
+    out = tmp_path / "trained"
+    flags = ["--checkpoint", start, "--pairs", pairs, "--steps", "20", "--batch-size", "8", "--learning-rate", "1e-3"]
+    flags += ["--validation", pairs, "--validation-batches", "2", "--validate-every", "5"]
+    assert main(["train", *flags, "--alpha", "0.5", "--output", str(out)]) == 0
+    assert "20 steps" in capsys.readouterr().out
+    assert not (out / "training.safetensors").exists() and (out / "log.parquet").exists()
+    rows = str(tmp_path / "rows")
+    flags = ["--benchmark", "demo", "--languages", "de", "en", "--quiet", "--rows", rows]
+    assert main(["evaluate", "--checkpoint", str(out / "encoder"), *flags]) == 0
+    labels = json.loads((tmp_path / "rows" / "labels.json").read_text())
+    assert labels["strategy"] == "hybrid" and labels["alpha"] == 0.5 and labels["batch_size"] == 8
+    capsys.readouterr()
+    assert main(["tables", "--rows", rows, "--base", "xlm-r", "--output", str(tmp_path / "tables")]) == 0
+    printed = capsys.readouterr().out
+    assert "not run" in printed and "0.798" in printed  # another benchmark fills no cell of the paper's tables
+    assert (tmp_path / "tables" / "table01.csv").exists()
+
+
+def test_json_has_every_setting(evaluated):
+    found = json.loads((evaluated / "all.json").read_text())
+    languages = ["de", "el", "en"]
+    assert list(found["settings"]["mono"]) == list(found["settings"]["multi"]) == languages
+    assert sorted(found["settings"]["cross"]) == sorted(f"{a}-{b}" for a in languages for b in languages if a != b)
+    values = found["settings"]["cross"]["de-en"]
+    assert {"map", "map@20", "recall@1", "recall@10", "precision@1", "ndcg@10", "mrr"} <= values.keys()
+    for setting in ("mono", "cross", "multi"):
+        mean = np.mean([cell["map"] for cell in found["settings"][setting].values()])
+        assert found["macro"][setting]["map"] == pytest.approx(mean)
+    distances = [found["rank_distance"][lang] for lang in languages]
+    assert found["rank_distance"]["mean"] == pytest.approx(np.mean(distances))
+    assert found["counts"]["en"]["queries"] > 100 and found["excluded"] == dict.fromkeys(found["excluded"], {})
+
+
+def test_run_and_judgements_give_the_same_numbers(evaluated):
+    """The TREC files of the multilingual setting at full depth; every language has equally many queries."""
+    _, ranking = trec.rank_run(trec.read_qrels(evaluated / "qrels"), trec.read_run(evaluated / "run.gz"))
+    found = json.loads((evaluated / "all.json").read_text())
+    assert math.isclose(np.nanmean(average_precision(ranking)), found["macro"]["multi"]["map"], abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("setting", ["mono", "de-en"])
+def test_runs_of_other_settings(start, tmp_path, setting):
+    run = tmp_path / "run"
+    flags = [
+        "--languages",
+        "de",
+        "en",
+        "--quiet",
+        "--trec-setting",
+        setting,
+        "--trec-depth",
+        "3",
+        "--trec-run",
+        str(run),
+    ]
+    assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", *flags]) == 0
+    lines = trec.read_run(run)
+    a, b = (lines[column].str.split(":").str[0] for column in ("query_id", "candidate_id"))
+    assert (a == b).all() if setting == "mono" else ((a == "de") & (b == "en")).all()
+    assert (lines.groupby("query_id").size() == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--languages", "xx"], "unknown language 'xx'"),
+        (["evaluate", "--checkpoint", "/nowhere/at/all", "--benchmark", "demo"], "/nowhere/at/all"),
+        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--measures", "mapp", "--quiet"], "mapp"),
+        (["train", "--checkpoint", "START", "--pairs", "PAIRS", "--output", "OUT", "--alpha", "2"], "alpha"),
+        (["train", "--checkpoint", "START", "--pairs", "none.jsonl", "--output", "OUT"], "none.jsonl"),
+        (["train", "--checkpoint", "START", "--pairs", "PAIRS", "--output", "OUT", "--batch-size", "41"], "only 40"),
+        (["tables", "--table", "99"], "99"),
+        (["tables", "--rows", "OUT"], "--base"),
+        (["tables", "--rows", "OUT", "--base", "labse"], "labels.json"),
+    ],
+)
+def test_mistakes_in_data_are_named_and_leave_nothing(flags, message, start, pairs, tmp_path, capsys):
+    names = {"START": start, "PAIRS": pairs, "OUT": str(tmp_path / "out")}
+    assert main([names.get(flag, flag) for flag in flags]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["evaluate"], ["evaluate", "--bench", "demo"], ["train", "--alfa", "1"], ["tabels"]]
+)
+def test_mistakes_in_flags_exit_with_2(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(flags)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "tables"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0 and "--" in capsys.readouterr().out
+
+
+def test_results_that_cannot_be_written_are_named(start, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    flags = ["--benchmark", "demo", "--languages", "de", "en", "--quiet", "--json", str(tmp_path / "file" / "x.json")]
+    assert main(["evaluate", "--checkpoint", start, *flags]) == 1
+    assert "cannot be made" in capsys.readouterr().err
