@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from babel import Locale, localedata
+from babel.core import get_global
 
 from hybridlib.corpora.embedded import LANGUAGES, TRAINED, build_corpus, train_tokenizer
 from hybridlib.corpora.embedded.texts import parse_templates
@@ -196,6 +197,74 @@ def test_facts_are_not_stated_in_both_directions(corpus):
     facts = corpus.facts[~corpus.facts["answer_id"].str.match("code:|year:|weekday:|zone:")]
     pairs = [frozenset(pair) for pair in zip(facts["subject_id"], facts["answer_id"], strict=True)]
     assert len(pairs) == len(set(pairs))
+
+
+def _said(corpus, relation: str) -> dict[str, str]:
+    """Code of the subject -> what answers."""
+    facts = corpus.facts[corpus.facts["relation"] == relation]
+    return {s.split(":")[1]: a.split(":")[1] for s, a in zip(facts["subject_id"], facts["answer_id"], strict=True)}
+
+
+def _shares(territory: str) -> pd.Series:
+    spoken = get_global("territory_languages")[territory]
+    return pd.Series({code: about["population_percent"] for code, about in spoken.items()}).sort_values()[::-1]
+
+
+def test_a_language_is_asked_for_its_script_or_answers_for_one(corpus, other):
+    for made in (corpus, other):
+        languages = set(_said(made, "language_script"))
+        assert not languages & set(_said(made, "script_language").values())
+    assert not {"Adlm", "Hang", "Hung", "Java", "Shaw", "Sund"} & set(_said(corpus, "script_language"))
+
+
+def test_an_official_language_is_the_only_one_even_counting_regional_ones(corpus):
+    said = _said(corpus, "official_language")
+    for territory, language in said.items():
+        spoken = get_global("territory_languages")[territory]
+        assert [code for code, about in spoken.items() if about["official_status"]] == [language]
+    assert said["JP"] == "ja" and not {"ZA", "IQ"} & set(said)
+
+
+@pytest.mark.parametrize(("relation", "place", "least"), [("main_language", 0, 50), ("second_language", 1, 5)])
+def test_a_place_by_speakers_is_beyond_doubt(corpus, relation, place, least):
+    for territory, language in _said(corpus, relation).items():
+        shares = _shares(territory)
+        assert shares.index[place] == language and shares.iloc[place] >= least
+        following = shares.iloc[1 : place + 2].to_numpy()
+        assert (shares.iloc[: len(following)].to_numpy() >= 1.2 * following).all()
+    assert not {"ER", "ET", "CH"} & set(_said(corpus, relation))  # 60 and 59 %; 43 and 33 and 32 %; nobody's half
+
+
+def test_constructed_languages_are_asked_for_neither_territory_nor_script(corpus):
+    for relation in ("language_territory", "language_script"):
+        assert not {"afh", "eo", "ia", "ie", "io", "jbo", "tlh", "tok", "vo", "zbl"} & set(_said(corpus, relation))
+
+
+def test_no_zone_has_the_name_of_another_in_english(corpus):
+    english = corpus.names.set_index("name_id")["en"]
+    ids = {zone.casefold() for zone in get_global("meta_zones").values()}
+    for zone, name in english[english.index.str.startswith("zone:")].items():
+        named = name.removesuffix(" Time").replace(" ", "_").casefold()
+        assert named not in ids - {zone.split(":")[1].casefold()}
+    assert not {"zone:Apia", "zone:Samoa"} & set(english.index)
+
+
+def test_a_language_is_tied_to_a_territory_only_where_no_other_has_as_good_a_claim(corpus):
+    said = _said(corpus, "language_territory")
+    for relation in ("official_language", "main_language"):
+        for territory, language in _said(corpus, relation).items():
+            assert said.get(language, territory) == territory
+    assert "ti" not in said and said["cy"] == "GB"
+    for territory, spoken in get_global("territory_languages").items():
+        for language, about in spoken.items():
+            if about["official_status"] in ("official", "de_facto_official"):
+                assert said.get(language, territory) == territory
+
+
+def test_no_currency_is_older_than_the_years_cldr_is_right_about(corpus):
+    years = _said(corpus, "currency_year")
+    assert min(map(int, years.values())) >= 1800
+    assert years["DE"] == "1999" and "GB" not in years  # 1694: the Bank of England
 
 
 def test_question_texts_are_unique_in_a_language(corpus):
