@@ -185,7 +185,7 @@ class Encoder(nn.Module):
 
 
 def _map_in_threads(function: Callable, items: Sequence, threads: int) -> Iterator:
-    """The results in order, every item on one thread: faster than all threads on one item, which wait for each other."""
+    """The results in order, each item on one thread: all threads on one item would wait for each other all the time."""
     if min(threads, len(items)) < 2:
         yield from map(function, items)
         return

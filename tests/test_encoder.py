@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -398,6 +399,31 @@ def test_bfloat16_is_close_but_not_equal(checkpoint: Path, pooling: str) -> None
     assert rough.dtype == torch.float32
     assert (rough.norm(dim=1) - 1).abs().max() < TOLERANCE
     assert 1e-5 < (exact - rough).abs().max() < 0.03
+
+
+def test_threads_change_nothing_and_stay_as_they_were(encoder: Encoder) -> None:
+    texts = [f"{text} {i}" for i in range(40) for text in SENTENCES]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = encoder.encode(texts, batch_tokens=128)
+        torch.set_num_threads(3)
+        assert (encoder.encode(texts, batch_tokens=128) - alone).abs().max() < TOLERANCE
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:  # a thread that starts now
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_a_thread_is_raised_and_the_mode_restored(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(checkpoint).train()
+    monkeypatch.setattr(encoder.backbone, "forward", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encoder.encode(SENTENCES, batch_tokens=1)
+    assert encoder.training
 
 
 def test_progress_goes_to_stderr_and_is_off_by_default(encoder: Encoder, capfd: pytest.CaptureFixture[str]) -> None:

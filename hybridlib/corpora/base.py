@@ -336,7 +336,7 @@ def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: 
         found = table[lang].take(rows[places]).to_pylist() if lang in table.column_names else [None] * len(places)
         if None in found:
             culprit = table[key][int(rows[places][found.index(None)])].as_py()
-            raise ValueError(f"{key} {culprit!r} has no text in {lang!r}")
+            raise ValueError(f"{key} {culprit!r} has no text in {str(lang)!r}")
         texts[places] = found
     return texts.tolist()
 

@@ -1,0 +1,78 @@
+"""ParallelPairs: checks, ids to rows, groups, and a saved corpus that opens memory-mapped and whole."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from made import parallel_corpus
+
+from hybridlib.corpora import ParallelPairs
+from hybridlib.sampler import BatchSampler
+
+QUERIES = {"query_id": ["q1", "q2", "q3"], "de": ["eins?", None, "drei?"], "en": ["one?", "two?", "three?"]}
+PASSAGES = {"passage_id": ["p1", "p2"], "de": ["eins", None], "en": ["one", "two"]}
+PAIRS = {
+    "query_id": ["q1", "q2", "q3", "q3"],
+    "passage_id": ["p1", "p2", "p1", "p2"],
+    "source": ["a", "b", "a", "a"],
+    "negatives": [["p2"], [], ["p2"], None],
+}
+
+
+def build(queries: dict | None = None, passages: dict | None = None, pairs: dict | None = None) -> ParallelPairs:
+    parts = (QUERIES | (queries or {}), PASSAGES | (passages or {}), PAIRS | (pairs or {}))
+    return ParallelPairs.build(*map(pa.table, parts), name="small")
+
+
+def test_ids_become_rows_and_pairs_are_grouped_by_source_and_languages():
+    corpus = build()
+    assert corpus.languages == ("de", "en") and len(corpus) == 4
+    found = [(g.source, g.query_languages, g.passage_languages, g.stop - g.start) for g in corpus.groups]
+    assert found == [
+        ("a", ("de", "en"), ("en",), 1),
+        ("a", ("de", "en"), ("de", "en"), 2),
+        ("b", ("en",), ("en",), 1),
+    ]
+    assert sum(g.stop - g.start for g in corpus.groups) == len(corpus)
+    assert [rows.tolist() for rows in corpus.positives([0, 1, 2])] == [[0], [1], [0, 1]]
+
+
+def test_a_negative_without_a_text_in_the_language_is_left_out():
+    corpus = build()
+    row = next(i for i in range(4) if corpus.query_rows[i] == 0)
+    assert corpus[row, "de", "de"] == {"query": "eins?", "passage": "eins", "negatives": []}
+    assert corpus[row, "de", "en"] == {"query": "eins?", "passage": "one", "negatives": ["two"]}
+    with pytest.raises(ValueError, match="'q2' has no text in 'de'"):
+        corpus.query_texts([1], ["de"])
+
+
+def test_a_saved_corpus_is_the_same_and_draws_the_same(tmp_path):
+    corpus = parallel_corpus(negatives=True)
+    corpus.save(tmp_path / "corpus")
+    again = ParallelPairs.load(tmp_path / "corpus")
+    assert again.fingerprint() == corpus.fingerprint() and again.groups == corpus.groups
+    batches = [BatchSampler(c, "hybrid", batch_size=8, steps=3, seed=1).batch(2) for c in (corpus, again)]
+    assert corpus.__getitems__(batches[0].keys()) == again.__getitems__(batches[1].keys())
+    assert again.fingerprint() != parallel_corpus(n=39, negatives=True).fingerprint()
+    with pytest.raises(FileNotFoundError, match="no saved corpus"):
+        ParallelPairs.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": {"query_id": ["q1", "q1", "q3"]}}, "query_id 'q1' occurs more than once"),
+        ({"passages": {"en": ["one", "  "]}}, "'p2' has an empty text in 'en'"),
+        ({"pairs": {"query_id": ["q1", "q2", "q3", "q9"]}}, "unknown query_id 'q9'"),
+        ({"pairs": {"passage_id": ["p1", "p2", "p1", "p9"]}}, "unknown passage_id 'p9'"),
+        ({"pairs": {"negatives": [["p9"], [], [], []]}}, "negatives name the unknown passage_id 'p9'"),
+        ({"queries": {"English": ["a", "b", "c"]}}, "'English' .* is no language code"),
+        ({"pairs": {key: [] for key in PAIRS}}, "there is no pair"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    if change.get("pairs", {}).get("query_id") == []:
+        change["pairs"] = {key: pa.array([], pa.string()) for key in ("query_id", "passage_id", "source")}
+        change["pairs"]["negatives"] = pa.array([], pa.list_(pa.string()))
+    with pytest.raises(ValueError, match=message):
+        build(**change)
