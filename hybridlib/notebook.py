@@ -71,10 +71,12 @@ class Notebook:
 
         Args:
             numbers: the notebook's results by name.
-            claims: columns claim, paper, measured, verdict; None if the notebook tests no claim.
+            claims: columns of `claims.COLUMNS`; None if the notebook tests no claim.
         """
         store = self.study.store
-        columns = ["claim", "paper", "measured", "verdict"]
+        if claims is not None:  # what was counted on the paper's own benchmark is a measurement too
+            measured = claims["measured"].where(claims["measured"] != "", claims["same_benchmark"])
+            claims = claims.assign(measured=measured)[["claim", "paper", "measured", "verdict"]]
         record = {
             "notebook": self.name,
             "profile": self.study.settings.profile,
@@ -82,7 +84,7 @@ class Notebook:
             "peak_mb": round(peak_memory()),
             "numbers": {name: float(value) for name, value in numbers.items()},
             "runs": {"made": store.made, "reused": store.reused},
-            "claims": [] if claims is None else claims[columns].to_dict("records"),
+            "claims": [] if claims is None else claims.to_dict("records"),
         }
         write_json(self.path, record)
         return record

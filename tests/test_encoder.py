@@ -44,6 +44,7 @@ SENTENCES = [
     "Which currency does Iceland use, and since when has it been in use there, and by whom was it introduced?",
     "Which river runs through Cologne?",
 ]
+NOT_EMPTY = [text for text in SENTENCES if text]  # version 5 of sentence-transformers strips a lone prompt
 TOLERANCE = 1e-6
 
 
@@ -161,9 +162,9 @@ def test_saved_folder_gives_sentence_transformers_the_same_vectors(make: Make, p
     theirs = peer(tmp_path / "saved")
     assert theirs.max_seq_length == 20
     assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES))
-    assert_equal(encoder.encode(SENTENCES, prefix="Query: "), theirs.encode_query(SENTENCES))
-    assert_equal(encoder.encode(SENTENCES, prefix="Passage: "), theirs.encode_document(SENTENCES))
-    assert_equal(encoder.encode(SENTENCES, prefix="Passage: "), theirs.encode(SENTENCES, prompt_name="passage"))
+    assert_equal(encoder.encode(NOT_EMPTY, prefix="Query: "), theirs.encode_query(NOT_EMPTY))
+    assert_equal(encoder.encode(NOT_EMPTY, prefix="Passage: "), theirs.encode_document(NOT_EMPTY))
+    assert_equal(encoder.encode(NOT_EMPTY, prefix="Passage: "), theirs.encode(NOT_EMPTY, prompt_name="passage"))
 
 
 def test_poolings_differ(checkpoint: Path) -> None:
@@ -221,7 +222,7 @@ def test_their_folder_gives_the_same_vectors(
     assert (encoder.query_prefix, encoder.passage_prefix) == ("ask: ", "tell: ")
     assert encoder.dimension == (dense[0] if dense else 32)
     assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES))
-    assert_equal(encoder.encode(SENTENCES, prefix=encoder.query_prefix), theirs.encode_query(SENTENCES))
+    assert_equal(encoder.encode(NOT_EMPTY, prefix=encoder.query_prefix), theirs.encode_query(NOT_EMPTY))
 
 
 def test_vectors_are_normalised_even_if_their_folder_does_not(checkpoint: Path, tmp_path: Path) -> None:
