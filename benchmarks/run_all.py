@@ -1,12 +1,14 @@
 """The whole `run_all.sh` from nothing: seconds, and peak memory summed over its processes.
 
-    python benchmarks/run_all.py [--json FILE] [run_all.sh's own flags, such as --profile smoke]
+    python benchmarks/run_all.py [--json FILE] [--root FOLDER] [run_all.sh's own flags, such as --profile smoke]
 
-Runs in a temporary root, so that nothing is reused; installation is not counted (`.venv` must be there).
+Writes to a folder without runs/ (else a temporary one), so that nothing is reused; installation is not counted (`.venv`
+must be there).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -22,10 +24,14 @@ ROOT = Path(__file__).parent.parent
 
 def main() -> int:
     """Run, watch, print."""
-    flags = sys.argv[1:]
-    out = Path(flags.pop(flags.index("--json") + 1)) if "--json" in flags else None
-    flags = [flag for flag in flags if flag != "--json"]
-    with tempfile.TemporaryDirectory() as folder:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--root", type=Path)
+    arguments, flags = parser.parse_known_args()
+    if arguments.root and (arguments.root / "runs").exists():
+        parser.error(f"{arguments.root}/runs exists: its runs would be used again")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = str(arguments.root or temporary)
         began, peak = time.perf_counter(), 0
         command = [str(ROOT / "run_all.sh"), *flags]
         process = subprocess.Popen(command, env={**os.environ, "HYBRIDLIB_ROOT": folder})
@@ -40,8 +46,8 @@ def main() -> int:
         "notebooks": {record["notebook"]: {k: record[k] for k in ("seconds", "peak_mb", "runs")} for record in records},
     }
     print(json.dumps(report, indent=1))
-    if out:
-        out.write_text(json.dumps(report, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1))
     return process.returncode
 
 

@@ -94,6 +94,7 @@ def _add_encoder(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--query-prefix", help="the paper's: 'Query: '")
     group.add_argument("--passage-prefix", help="the paper's: 'Passage: '")
     group.add_argument("--max-length", type=int, help="tokens")
+    group.add_argument("--device", help="cpu, cuda, cuda:1 (None: a GPU if there is one)")
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +114,7 @@ def _train(arguments: argparse.Namespace) -> int:
     options |= {"mixture": arguments.mixture, "steps": arguments.steps, "alpha": arguments.alpha}
     sampler = BatchSampler(corpus, arguments.strategy, **options)
     if arguments.validation:
-        held_out, steps = _pairs(arguments.validation), arguments.validation_batches
+        held_out, steps = _pairs(arguments.validation, held_out=True), arguments.validation_batches
         validation = BatchSampler(
             held_out, arguments.validation_strategy, batch_size=arguments.batch_size, steps=steps, seed=0
         )
@@ -136,11 +137,20 @@ def _train(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from hybridlib import metrics, report
     from hybridlib.evaluate import encode_benchmark, evaluate_vectors
+    from hybridlib.storage import make_parent
 
-    benchmark, encoder = _benchmark(arguments), _encoder(arguments)
+    measures = arguments.measures or metrics.MEASURES
+    metrics.check(measures)
+    for path in (arguments.json, arguments.rows, arguments.trec_run, arguments.qrels):
+        if path:
+            make_parent(path)
+    benchmark = _benchmark(arguments)
+    report.language_pairs(benchmark, arguments.trec_setting)
+    _check_trained(benchmark, arguments.trained)
+    encoder = _encoder(arguments)
     options = {"batch_tokens": arguments.batch_tokens, "dtype": _dtype(arguments.precision)}
     vectors = encode_benchmark(benchmark, encoder, **options, progress=not arguments.quiet)
-    result = evaluate_vectors(benchmark, *vectors, measures=arguments.measures or metrics.MEASURES)
+    result = evaluate_vectors(benchmark, *vectors, measures=measures)
     print(report.to_text(result, arguments.trained))
     if arguments.json:
         report.write_json_report(result, arguments.json)
@@ -177,15 +187,17 @@ def _tables(arguments: argparse.Namespace) -> int:
 def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
 
-    names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length")
+    names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length", "device")
     return Encoder.load(arguments.checkpoint, **{name: getattr(arguments, name) for name in names})
 
 
-def _pairs(name: str):
+def _pairs(name: str, *, held_out: bool = False):
     from hybridlib.corpora.embedded import build_corpus
     from hybridlib.corpora.own import load_pairs
 
-    return build_corpus().train if name == "demo" else load_pairs(Path(name))
+    if name != "demo":
+        return load_pairs(Path(name))
+    return build_corpus().dev_pairs if held_out else build_corpus().train
 
 
 def _benchmark(arguments: argparse.Namespace):
@@ -195,6 +207,12 @@ def _benchmark(arguments: argparse.Namespace):
     if arguments.benchmark == "demo":
         return build_corpus(languages=tuple(arguments.languages or LANGUAGES)).test
     return load_lareqa(arguments.benchmark, languages=arguments.languages, with_paragraph=arguments.with_paragraph)
+
+
+def _check_trained(benchmark, trained: list[str] | None) -> None:
+    unknown = set(trained or ()) - set(benchmark.languages)
+    if unknown:
+        raise ValueError(f"--trained: {benchmark.name} has no language {sorted(unknown)[0]!r}")
 
 
 def _dtype(precision: str):

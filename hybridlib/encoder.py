@@ -57,13 +57,14 @@ class Encoder(nn.Module):
     ) -> Encoder:
         """A sentence-transformers or transformers checkpoint, from a folder or from the hub at `revision`.
 
-        What is None is as the checkpoint says: without a pooling of its own "mean", without prompts no prefix.
+        What is None is as the checkpoint says: without a pooling of its own "mean", without prompts no prefix. The
+        device is then a GPU if there is one.
         Raises CheckpointError (a ValueError) for anything else than a complete encoder.
         """
         parts = read_checkpoint(name_or_folder, pooling=pooling, revision=revision)
         given = {"query_prefix": query_prefix, "passage_prefix": passage_prefix, "max_length": max_length}
         encoder = cls(replace(parts, **{name: value for name, value in given.items() if value is not None}))
-        return encoder.to(device or "cpu").eval()
+        return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     @classmethod
     def tiny(
@@ -148,7 +149,8 @@ class Encoder(nn.Module):
 
         prefix: put before each text. batch_tokens: tokens of a batch, padding included (a GPU wants more, 16,384 say).
         dtype: the backbone computes in it (torch.bfloat16: faster, less exact); None: in that of its weights.
-        Memory beside the vectors: the token ids, 4 bytes each. Raises ValueError naming the place of a bad text.
+        Memory beside the vectors: the token ids, 4 bytes each. Raises ValueError naming a bad text, or one whose vector
+        is not finite.
         """
         rows = _unique_rows(texts)  # text -> row of `vectors`
         vectors = torch.empty(len(rows), self.dimension)
@@ -159,6 +161,7 @@ class Encoder(nn.Module):
                 vectors[torch.from_numpy(places)] = batch
         finally:
             self.train(was_training)
+        _check_finite(vectors, rows)
         if len(rows) == len(texts):
             return vectors
         return vectors[torch.tensor([rows[text] for text in texts], dtype=torch.long)]
@@ -259,6 +262,14 @@ def _unique_rows(texts: Sequence[str]) -> dict[str, int]:
             _check_unicode(place, text)
         rows.setdefault(text, len(rows))
     return rows
+
+
+def _check_finite(vectors: torch.Tensor, rows: dict[str, int]) -> None:
+    """A vector that is not a number would be ranked as if it were right."""
+    wrong = ~torch.isfinite(vectors).all(dim=1)
+    if wrong.any():
+        text = list(rows)[int(wrong.nonzero()[0])]
+        raise ValueError(f"the vector of {text[:60]!r} is not finite: check the weights, or compute in float32")
 
 
 def _check_unicode(place: int, text: str) -> None:

@@ -101,7 +101,12 @@ def score_blocks(
     Returns:
         order: (C,) row of `candidates` in each column.
         blocks: (first query row, scores (block, C) float32) pairs. Candidates with equal vectors have equal scores.
+
+    Raises:
+        ValueError: a vector is not finite.
     """
+    if not (torch.isfinite(queries).all() and torch.isfinite(candidates).all()):
+        raise ValueError(f"{benchmark.name}: a vector is not finite; encode again in float32 or check the weights")
     order = np.argsort(np.array(benchmark.candidates["candidate_id"].to_pylist()))[::-1].copy()
     distinct, column = torch.unique(candidates, dim=0, return_inverse=True)
     column = column[torch.from_numpy(order)]

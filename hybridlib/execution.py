@@ -180,7 +180,8 @@ def report(outcomes: Sequence[Outcome], root: Path, profile: str) -> str:
     claims = merge_claims(outcomes)
     parts = [verdict_table(claims, shutil.get_terminal_size().columns)] if claims else []
     parts += [f"{o.state}: {o.name}: {o.message}" for o in outcomes if o.state != "ran"]
-    folders = [root / "figures" / profile, root / "results" / profile, root / "runs" / "executed" / profile]
+    named = [folder for outcome in outcomes for folder in outcome.record.get("written", [])]
+    folders = [Path(folder) for folder in dict.fromkeys(named)] + [root / "runs" / "executed" / profile]
     parts.append("written:\n" + "\n".join(f"    {folder}" for folder in folders if folder.exists()))
     counts = {state: sum(o.state == state for o in outcomes) for state in ("ran", "failed", "missing")}
     counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)

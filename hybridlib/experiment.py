@@ -21,7 +21,14 @@ from hybridlib.tokens import TokenizedPairs
 from hybridlib.training import TrainingSettings, train
 
 DICTIONARIES = ("all", "no held-out names", "trained languages", "none")
-UPSTREAM = ("corpora/base.py", "corpora/embedded/tokenizer.py", "sampler.py", "loss.py", "encoder.py")
+UPSTREAM = (
+    "corpora/base.py",
+    "corpora/embedded/__init__.py",
+    "corpora/embedded/tokenizer.py",
+    "sampler.py",
+    "loss.py",
+    "encoder.py",
+)
 UPSTREAM += ("checkpoint.py", "tokens.py", "training.py", "experiment.py")  # what decides a training
 MAY_BE_ZERO = ("alphas", "seeds", "corpus_seed", "layers", "extra_candidates")
 DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
@@ -178,7 +185,8 @@ class Study:
     def fingerprint(self) -> str:
         """Hash of all texts."""
         parts = (self.corpus.train, self.corpus.dev_pairs, self.corpus.dev, self.corpus.test, self.corpus.dictionary())
-        return hashlib.sha256("".join(part.fingerprint() for part in parts).encode()).hexdigest()
+        texts = json.dumps(list(self.corpus.texts()), ensure_ascii=False)  # the tokenizer's
+        return hashlib.sha256("".join([part.fingerprint for part in parts] + [texts]).encode()).hexdigest()
 
     def start(self, seed: int) -> Path:
         """Folder of the encoder all strategies of a seed start from: random weights after the dictionary stage."""

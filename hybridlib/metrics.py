@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,13 @@ def measure(name: str, ranking: Ranking) -> np.ndarray:
     if match is None or (match[1] in ("recall", "precision") and match[2] is None):
         raise ValueError(f"unknown measure {name!r}; known: {KNOWN_FORMS}")
     return _FUNCTIONS[match[1]](ranking, int(match[2]) if match[2] else None)
+
+
+def check(names: Sequence[str]) -> None:
+    """ValueError for a name that `measure` does not know, before any work is done."""
+    nothing = Ranking(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), 0)
+    for name in names:
+        measure(name, nothing)
 
 
 _FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {

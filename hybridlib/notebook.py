@@ -61,7 +61,9 @@ class Notebook:
         """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds."""
         s = self.study.settings
         labels = {"profile": s.profile, "encoder": self.study.checkpoint, "seeds": " ".join(map(str, s.seeds))}
-        labels |= {"batch_size": s.batch_size, "commit": commit(), "device": device()}
+        commits, devices = zip(*(sorted(self.study.store.sources) or [(commit(), device())]), strict=True)
+        labels |= {"batch_size": s.batch_size, "commit": ", ".join(dict.fromkeys(commits))}
+        labels |= {"device": ", ".join(dict.fromkeys(devices))}
         folder = self.study.outputs("results")
         tables.write_tables(frame.assign(**labels), folder, name, decimals)
         return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))
@@ -82,8 +84,9 @@ class Notebook:
             "profile": self.study.settings.profile,
             "seconds": round(time.monotonic() - self.began, 1),
             "peak_mb": round(peak_memory()),
-            "numbers": {name: float(value) for name, value in numbers.items()},
+            "numbers": {name: float(value) if value == value else None for name, value in numbers.items()},
             "runs": {"made": store.made, "reused": store.reused},
+            "written": [str(self.study.outputs(kind)) for kind in ("figures", "results")],
             "claims": [] if claims is None else claims.to_dict("records"),
         }
         write_json(self.path, record)

@@ -35,16 +35,21 @@ def to_json(result: Evaluation) -> dict:
     for (setting, query, candidate), values in table.iterrows():
         name = f"{query}-{candidate}" if setting == "cross" else query
         settings[setting][name] = {measure: float(values[measure]) for measure in measures}
+    distances = distance_by_language(table)
     macro = table[measures].groupby("setting").mean()
-    distance = table.loc["multi", "rank_distance"].droplevel("candidate_lang")
     return {
         "benchmark": result.benchmark,
         "counts": result.counts,
         "settings": settings,
-        "macro": {setting: macro.loc[setting].to_dict() for setting in macro.index},
-        "rank_distance": {**distance.dropna().to_dict(), "mean": float(distance.mean())},
+        "macro": {setting: macro.loc[setting].to_dict() for setting in SETTINGS if setting in macro.index},
+        "rank_distance": {**distances.to_dict(), "mean": float(distances.mean()) if len(distances) else None},
         "excluded": result.excluded,
     }
+
+
+def distance_by_language(table: pd.DataFrame) -> pd.Series:
+    """Mean rank distance of each query language; empty where no query has relevant candidates in two languages."""
+    return table.loc["multi", "rank_distance"].droplevel("candidate_lang").dropna()
 
 
 def to_text(result: Evaluation, trained: Sequence[str] | None = None) -> str:
@@ -99,7 +104,7 @@ def write_trec(
     Raises:
         ValueError: the setting is none of the benchmark's.
     """
-    pairs = _language_pairs(benchmark, setting)
+    pairs = language_pairs(benchmark, setting)
     if run is not None:
         trec.write_run(run, _run_frame(benchmark, queries, candidates, pairs, depth))
     if qrels is not None:
@@ -114,19 +119,33 @@ def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
 
     Several seeds of one strategy are averaged, with their standard deviation beside the mean.
     """
-    parts = []
+    parts, seen = [], {}
     for folder in folders:
         if not (folder / "labels.json").exists():
             raise FileNotFoundError(f"{folder}: no labels.json here; give folders that evaluate --rows wrote")
         labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         if "strategy" not in labels:
             raise ValueError(f"{folder}: its checkpoint was not trained with hybridlib, so it belongs in no table")
+        _check_alike(folder, labels, seen)
         part = _paper_cells(pd.read_parquet(folder / "rows.parquet"))
         parts.append(part.assign(benchmark=labels["benchmark"], checkpoint=base, strategy=labels["strategy"]))
     keys = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
     if not parts:
         return pd.DataFrame(columns=[*keys, "value", "sd"])
     return pd.concat(parts).groupby(keys, as_index=False)["value"].agg(value="mean", sd="std")
+
+
+def _check_alike(folder: Path, labels: dict, seen: dict[tuple, dict]) -> None:
+    """Rows of one strategy and benchmark are averaged as seeds, so nothing but the seed may differ."""
+    alike = ("alpha", "steps", "batch_size", "pairs", "start")
+    group = (labels["benchmark"], labels["strategy"])
+    for (other, seed), theirs in [(key[2:], value) for key, value in seen.items() if key[:2] == group]:
+        if seed == labels["seed"]:
+            raise ValueError(f"{folder} and {other} hold the same strategy and seed; give one of them")
+        odd = [name for name in alike if labels.get(name) != theirs.get(name)]
+        if odd:
+            raise ValueError(f"{folder} and {other} differ in {odd[0]}, not only in the seed; make two tables of them")
+    seen[(*group, folder, labels["seed"])] = labels
 
 
 def _paper_cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +156,8 @@ def _paper_cells(rows: pd.DataFrame) -> pd.DataFrame:
     return both.melt(["setting", "language"], var_name="measure", value_name="value").dropna()
 
 
-def _language_pairs(benchmark: Benchmark, setting: str) -> set[tuple[str, str]]:
+def language_pairs(benchmark: Benchmark, setting: str) -> set[tuple[str, str]]:
+    """(query language, candidate language) pairs of "multi", "mono" or a pair such as "de-en"; else ValueError."""
     languages = benchmark.languages
     known = {
         "multi": {(a, b) for a in languages for b in languages},

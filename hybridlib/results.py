@@ -54,7 +54,7 @@ def summary(
         strategy, alpha, setting, measure, subset, mean, low, high, sd (over seeds, NaN for one), n_seeds, n_queries.
     """
     lines = []
-    for (strategy, alpha), own in rows.groupby(BY, observed=True):
+    for (strategy, alpha), own in rows.groupby(BY, observed=True, dropna=False):
         for name in SUBSETS:
             for setting, measure, part in settings_of(subset(own, name, trained), measures):
                 interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure), seed=seed)
@@ -69,7 +69,7 @@ def by_seed(
 ) -> pd.DataFrame:
     """Macro mean of every single seed: strategy, alpha, setting, measure, subset, seed, value."""
     lines = []
-    for (strategy, alpha), own in rows.groupby(BY, observed=True):
+    for (strategy, alpha), own in rows.groupby(BY, observed=True, dropna=False):
         for name in SUBSETS:
             for setting, measure, part in settings_of(subset(own, name, trained), measures):
                 for seed, value in _seed_means(part, measure).items():
@@ -110,15 +110,22 @@ def compare(
     """Paired randomisation tests between strategies, corrected by Holm over all tests of the returned frame.
 
     Returns:
-        setting, measure, subset, a, b, difference (a - b), low, high, p, p_holm.
+        setting, measure, subset, a, b, difference (a - b), low, high, p, seed_min and seed_max (the differences of
+        single seeds), p_holm.
     """
     lines = []
     for name in subsets:
         for setting, measure, part in settings_of(subset(rows, name, trained), measures):
             for pair in pairs:
-                sums = [statistics.cluster_sums(part[part["strategy"] == strategy], measure) for strategy in pair]
-                lines.append((setting, measure, name, *pair, *statistics.paired_test(*sums, seed=seed)))
-    frame = pd.DataFrame(lines, columns=["setting", "measure", "subset", "a", "b", "difference", "low", "high", "p"])
+                both = [part[part["strategy"] == strategy] for strategy in pair]
+                sums = [statistics.cluster_sums(one, measure) for one in both]
+                gaps = _seed_means(both[0], measure) - _seed_means(both[1], measure)
+                test = statistics.paired_test(*sums, seed=seed)
+                lines.append((setting, measure, name, *pair, *test, gaps.min(), gaps.max()))
+    frame = pd.DataFrame(
+        lines,
+        columns=["setting", "measure", "subset", "a", "b", "difference", "low", "high", "p", "seed_min", "seed_max"],
+    )
     return frame.assign(p_holm=statistics.holm(frame["p"]))
 
 
@@ -136,7 +143,7 @@ def first_ranked(ranks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     language. Without bias every entry would be 1 / number of languages. Seeds are averaged.
     """
     keys = ["strategy", "alpha", "seed", "query_id"]
-    first = ranks.loc[ranks.groupby(keys, observed=True)["rank_in_pool"].idxmin()]
+    first = ranks.loc[ranks.groupby(keys, observed=True, dropna=False)["rank_in_pool"].idxmin()]
     first = first.astype({"query_lang": str, "candidate_lang": str})
     languages = sorted(first["query_lang"].unique())
     matrices = {}

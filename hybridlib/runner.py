@@ -232,10 +232,26 @@ def _again(argv: Sequence[str]) -> str:
     return shlex.join(["./run_all.sh", *(word for word in argv if word != "--fresh")])
 
 
+def _check_values(values: dict[str, Any]) -> None:
+    """ValueError for a value that no study can have; names of other parameters are the notebooks' own business."""
+    from dataclasses import fields
+
+    from hybridlib.experiment import Settings, resolve
+
+    known = {field.name for field in fields(Settings)} | {"profile"}
+    resolve(**{name: value for name, value in values.items() if name in known})
+
+
 def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     from hybridlib import execution
 
     root = Path(os.environ.get("HYBRIDLIB_ROOT") or REPOSITORY).expanduser().resolve()
+    if arguments.parameters:
+        try:
+            _check_values(values)
+        except ValueError as error:
+            print(f"error: -p {error}", file=sys.stderr)
+            return 2
     try:
         with execution.kernel_environment(_environment(root, arguments)):
             outcomes = execution.run_all([n.path for n in chosen], values, root, arguments.profile)

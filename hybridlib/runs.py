@@ -14,16 +14,19 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import tokenizers
 import torch
+import transformers
 from filelock import FileLock
 
 import hybridlib
-from hybridlib.storage import replace_folder, write_json
+from hybridlib.storage import write_json
 
 PACKAGE = Path(hybridlib.__file__).parent
 
@@ -39,11 +42,13 @@ class RunStore:
     Attributes:
         folder: where the runs lie.
         made, reused: how many runs this object made and how many it found complete.
+        sources: (commit, device) of the runs asked for.
     """
 
     folder: Path
     made: int = 0
     reused: int = 0
+    sources: set[tuple[str, str]] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
     def load_or_make(self, name: str, parameters: dict, rooms: Sequence[str], make: Callable[[Path], None]) -> Path:
@@ -59,7 +64,8 @@ class RunStore:
             MissingRun: it is not complete, and HYBRIDLIB_ONLY_EXISTING is 1.
             OSError: the folder cannot be written.
         """
-        everything = {**parameters, "source": _source(rooms), "torch": torch.__version__}
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        everything = {**parameters, **versions, "tokenizers": tokenizers.__version__, "source": _source(rooms)}
         digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
         folder = self.folder / f"{name}-{digest[:12]}"
         if folder.name in self._seen:
@@ -70,6 +76,8 @@ class RunStore:
                 self.reused += 1
             else:
                 self._make(folder, everything, make)
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.sources.add((manifest["commit"], manifest["device"]))
         self._seen.add(folder.name)
         return folder
 
@@ -93,7 +101,10 @@ def is_complete(folder: Path) -> bool:
     """Whether done.json is there, not older than $HYBRIDLIB_FRESH (seconds since 1970), and every file as it was."""
     if not (folder / "done.json").exists():
         return False
-    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    try:
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    except ValueError:  # torn by something other than us: as good as not there
+        return False
     if done["finished"] < _fresh():
         return False
     return done["files"] == _inventory(folder)
@@ -139,8 +150,7 @@ def _source(rooms: Sequence[str]) -> str:
 def _check_writable(folder: Path) -> None:
     """Say clearly that the folder cannot be written before an hour of work is lost to it."""
     try:
-        with replace_folder(folder / ".writable"):
-            pass
-        (folder / ".writable").rmdir()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=folder))
     except OSError as error:
         raise OSError(f"{folder}: cannot write results here ({error}); set HYBRIDLIB_ROOT to another folder") from error

@@ -18,7 +18,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be made or written; the text names it.
     """
     path = Path(path)
-    _make_parent(path)
+    make_parent(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield new
@@ -34,7 +34,7 @@ def write_json(path: Path, content: dict) -> None:
         OSError: the folder cannot be made or written; the text names it.
     """
     with replace_file(path) as new:
-        new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        new.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         OSError: the folder cannot be made or written; the text names it.
     """
     folder = Path(folder)
-    _make_parent(folder)
+    make_parent(folder)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -59,7 +59,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _make_parent(path: Path) -> None:
+def make_parent(path: Path) -> None:
+    """Make the folder that a file or folder will lie in; OSError names it if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

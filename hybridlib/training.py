@@ -6,6 +6,7 @@ is there whole or not at all, and nothing in it is executable.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +60,13 @@ class TrainingSettings:
     seed: int = 0
     precision: str = "no"
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "temperature", "max_grad_norm", "validate_every", "checkpoint_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.negatives < 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
+            raise ValueError("negatives and weight_decay must be 0 or more, and warmup in [0, 1]")
+
 
 @dataclass
 class _State:
@@ -96,14 +104,14 @@ def train(
 
     Raises:
         FloatingPointError: a loss is not finite; the text names the step.
-        ValueError: the checkpoint was written with other settings, or several processes were started.
+        ValueError: the checkpoint belongs to another run, there is no step, or several processes were started.
     """
     accelerator = Accelerator(mixed_precision=settings.precision)
-    _check_processes(accelerator)
+    _check(accelerator, sampler)
     torch.manual_seed(settings.seed)
     optimizer = _optimizer(encoder, settings)
     model, prepared = accelerator.prepare(encoder, optimizer)
-    identity = json.dumps({**asdict(settings), **_plan(sampler)}, sort_keys=True)
+    identity = _identity(encoder, sampler, validation, settings)
     state = _resume(Path(checkpoint), encoder, optimizer, identity)
     tokens = tokens or TokenizedPairs(sampler.corpus, encoder)
     held_out = TokenizedPairs(validation.corpus, encoder) if validation else None
@@ -158,7 +166,9 @@ def batch_loss(
     )
 
 
-def _check_processes(accelerator: Accelerator) -> None:
+def _check(accelerator: Accelerator, sampler: BatchSampler) -> None:
+    if not len(sampler):
+        raise ValueError("steps must be above 0")
     if accelerator.num_processes > 1:
         raise ValueError("train runs on one process; start it without accelerate launch's --num_processes")
 
@@ -244,8 +254,19 @@ def _validate(
 
 def _plan(sampler: BatchSampler) -> dict:
     plan = ("strategy", "alpha", "batch_size", "steps", "seed", "mixture", "languages")
-    corpus = {"corpus": sampler.corpus.name, "pairs": len(sampler.corpus)}
-    return {f"sampler.{name}": getattr(sampler, name) for name in plan} | corpus
+    return {name: getattr(sampler, name) for name in plan} | {"corpus": sampler.corpus.fingerprint}
+
+
+def _identity(
+    encoder: Encoder, sampler: BatchSampler, validation: BatchSampler | None, settings: TrainingSettings
+) -> str:
+    """All that a checkpoint must have in common with the run that goes on from it."""
+    weights = hashlib.sha256()
+    for tensor in encoder.state_dict().values():
+        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    plans = {"sampler": _plan(sampler), "validation": validation and _plan(validation)}
+    return json.dumps({**asdict(settings), **about, **plans, "start": weights.hexdigest()}, sort_keys=True)
 
 
 def _save(path: Path, encoder: Encoder, optimizer: torch.optim.Optimizer, state: _State, identity: str) -> None:
@@ -276,7 +297,9 @@ def _resume(path: Path, encoder: Encoder, optimizer: torch.optim.Optimizer, iden
         return _State(log=[])
     metadata, tensors = _read(path)
     if metadata["identity"] != identity:
-        raise ValueError(f"{path}: this checkpoint was written with other settings; delete it or restore the settings")
+        raise ValueError(
+            f"{path}: this checkpoint is of another run (other settings, pairs or weights to start from); delete it"
+        )
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
         return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -50,10 +50,10 @@ def test_a_saved_corpus_is_the_same_and_draws_the_same(tmp_path):
     corpus = parallel_corpus(negatives=True)
     corpus.save(tmp_path / "corpus")
     again = ParallelPairs.load(tmp_path / "corpus")
-    assert again.fingerprint() == corpus.fingerprint() and again.groups == corpus.groups
+    assert again.fingerprint == corpus.fingerprint and again.groups == corpus.groups
     batches = [BatchSampler(c, "hybrid", batch_size=8, steps=3, seed=1).batch(2) for c in (corpus, again)]
     assert corpus.__getitems__(batches[0].keys()) == again.__getitems__(batches[1].keys())
-    assert again.fingerprint() != parallel_corpus(n=39, negatives=True).fingerprint()
+    assert again.fingerprint != parallel_corpus(n=39, negatives=True).fingerprint
     with pytest.raises(FileNotFoundError, match="no saved corpus"):
         ParallelPairs.load(tmp_path)
 

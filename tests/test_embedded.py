@@ -110,8 +110,8 @@ def test_splits_share_no_subject_and_have_the_promised_sizes(corpus):
 def test_one_seed_makes_one_corpus(corpus, other):
     same = build_corpus()
     for part in ("train", "dev_pairs", "dev", "test"):
-        assert getattr(same, part).fingerprint() == getattr(corpus, part).fingerprint()
-        assert getattr(other, part).fingerprint() != getattr(corpus, part).fingerprint()
+        assert getattr(same, part).fingerprint == getattr(corpus, part).fingerprint
+        assert getattr(other, part).fingerprint != getattr(corpus, part).fingerprint
     pd.testing.assert_frame_equal(same.facts, corpus.facts)
     assert _subjects(other, "test") != _subjects(corpus, "test")
 

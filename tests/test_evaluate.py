@@ -100,6 +100,13 @@ def test_equal_texts_tie_and_the_higher_id_comes_first():
     assert ranks["de:q0", "en:0000"] == 3 and ranks["de:q1", "de:0001"] == 5
 
 
+def test_a_vector_that_is_no_number_is_refused():
+    benchmark, queries = make_benchmark(), torch.randn(15, 4)
+    queries[3, 1] = float("nan")  # it would be ranked first by everything
+    with pytest.raises(ValueError, match="not finite"):
+        rank_relevant(benchmark, queries, torch.randn(24, 4))
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
     benchmark = make_benchmark(n=40)
     queries, candidates = torch.randn(120, 8), torch.randn(129, 8)

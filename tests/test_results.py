@@ -68,11 +68,18 @@ def test_by_seed_averages_to_the_summary():
     pd.testing.assert_series_equal(seeds.sort_index(), means.sort_index(), check_names=False)
 
 
+def test_strategies_without_alpha_are_there():
+    rows = ROWS.assign(alpha=None, strategy=ROWS["strategy"].replace("x-y", "en-en"))
+    assert set(results.summary(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
+    assert set(results.by_seed(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
+
+
 def test_compare_has_the_differences_and_corrects_for_all_its_tests():
     tests = results.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
     assert len(tests) == 2 * 4 * 2  # subsets x (three mAPs and a distance) x pairs
     first = tests.set_index(["setting", "measure", "subset", "b"]).loc[("cross", "map", "all", "x-x-mono")]
     assert first["difference"] == pytest.approx(0.5)
+    assert first["seed_min"] == pytest.approx(0.5) and first["seed_max"] == pytest.approx(0.5)
     assert (tests["p_holm"] >= tests["p"]).all() and (tests["p_holm"] <= 1).all()
 
 
@@ -112,17 +119,19 @@ def test_by_script_parts_pairs_by_script():
 
 
 @pytest.mark.parametrize(
-    ("difference", "low", "high", "map_verdict", "distance_verdict"),
+    ("low", "high", "seed_min", "seed_max", "map_verdict", "distance_verdict"),
     [
-        (0.1, 0.05, 0.2, "holds", "does not hold"),
-        (-0.1, -0.2, -0.05, "does not hold", "holds"),
-        (0.1, -0.05, 0.2, "undecided", "undecided"),
+        (0.05, 0.2, 0.1, 0.1, "holds", "does not hold"),
+        (-0.2, -0.05, -0.3, -0.1, "does not hold", "holds"),
+        (-0.05, 0.2, 0.1, 0.1, "undecided", "undecided"),
+        (0.05, 0.2, -0.1, 0.3, "undecided", "undecided"),
+        (-0.2, -0.05, -0.3, 0.1, "undecided", "undecided"),
     ],
 )
-def test_a_verdict_follows_the_interval(difference, low, high, map_verdict, distance_verdict):
+def test_a_verdict_follows_interval_and_seeds(low, high, seed_min, seed_max, map_verdict, distance_verdict):
     by_measure = {claim.measure: claim for claim in claims.CLAIMS}
-    assert by_measure["map"].judge(difference, low, high) == map_verdict
-    assert by_measure["rank_distance"].judge(difference, low, high) == distance_verdict
+    assert by_measure["map"].judge(low, high, seed_min, seed_max) == map_verdict
+    assert by_measure["rank_distance"].judge(low, high, seed_min, seed_max) == distance_verdict
 
 
 def test_claims_are_judged_from_the_comparison_and_not_in_a_smoke_run():
@@ -130,7 +139,7 @@ def test_claims_are_judged_from_the_comparison_and_not_in_a_smoke_run():
     judged = claims.judge(comparison, run=True)
     verdicts = judged.set_index("claim")["verdict"]
     assert verdicts["Hybrid is better than X-X-mono in cross-lingual retrieval"] == "holds"
-    assert verdicts["Hybrid has less language bias than X-Y"] == "does not hold"
+    assert verdicts["Hybrid has less language bias than X-Y (the paper: about the same)"] == "does not hold"
     smoke = claims.judge(comparison, run=False)
     assert set(smoke["verdict"]) == {"not run"} and set(smoke["measured"]) == {""}
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,7 @@ class ParallelPairs:
         taken = self.queries["positives"].take(query_rows)
         return [np.asarray(rows, dtype=np.int64) for rows in taken.to_pylist()]
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the corpus holds; equal corpora have equal fingerprints on every machine."""
         return _digest(self.name, self.queries, self.passages, self.pairs)
@@ -231,6 +233,7 @@ class Benchmark:
             for lang in self.languages
         }
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the benchmark holds; equal benchmarks have equal fingerprints on every machine."""
         return _digest(self.name, self.queries, self.candidates, self.relevant)
