@@ -58,8 +58,8 @@ class Settings:
     trained: tuple[str, ...] = TRAINED
     corpus_seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
-    alphas: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-    steps: int = 2000
+    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 3e-4
     temperature: float = 0.1

@@ -135,7 +135,7 @@ def test_root(tmp_path, monkeypatch):
     [
         ({"profile": "dmeo"}, "profile must be one of demo, smoke"),
         ({"stpes": 3}, "no parameter 'stpes'"),
-        ({"steps": "many"}, "steps must be of the kind of 2000"),
+        ({"steps": "many"}, "steps must be of the kind of 1500"),
         ({"steps": 0}, "steps must be above 0"),
         ({"seeds": 3}, "seeds must be a list"),
         ({"seeds": "012"}, "seeds must be a list"),
