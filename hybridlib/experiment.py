@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from hybridlib.corpora.embedded import LANGUAGES, TRAINED, EmbeddedCorpus, build_corpus, train_tokenizer
@@ -273,7 +275,8 @@ class Study:
             names = self.corpus.dictionary(held_out=s.dictionary != "no held-out names", languages=languages)
             sampler = BatchSampler(names, "x-y", batch_size=s.batch_size, steps=s.dictionary_steps, seed=seed)
             settings = TrainingSettings(learning_rate=1e-3, temperature=0.05, seed=seed)
-            train(encoder, sampler, settings, folder / "training.safetensors")
+            with _threads(s.layers):
+                train(encoder, sampler, settings, folder / "training.safetensors")
         _finish(encoder, folder)
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
@@ -293,7 +296,8 @@ class Study:
         )
         self._tokens = self._tokens or TokenizedPairs(self.corpus.train, encoder)  # one tokenizer for all runs
         state = folder / "training.safetensors"
-        log = train(encoder, sampler, s.training(run.seed), state, validation=validation, tokens=self._tokens)
+        with _threads(s.layers):
+            log = train(encoder, sampler, s.training(run.seed), state, validation=validation, tokens=self._tokens)
         log.to_parquet(folder / "log.parquet")
         _finish(encoder, folder)
 
@@ -316,6 +320,17 @@ def study(profile: str = "demo", *, root: Path | None = None, **overrides) -> St
         ValueError: see `resolve`.
     """
     return Study(resolve(profile, **overrides), Path(root) if root else default_root())
+
+
+@contextmanager
+def _threads(layers: int) -> Iterator[None]:
+    """One thread for the static-embedding encoder: its operations are so small that handing them out costs more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if layers else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _finish(encoder: Encoder, folder: Path) -> None:
