@@ -41,7 +41,7 @@ Seconds = tuple[float, float]  # of the clock, of the processor
 def made_up_texts() -> list[str]:
     """2,370 texts as long as XQuAD-R's."""
     rng = np.random.default_rng(0)
-    words = "the river of an old town with bridges was measured twice before its flood in 1,382 by Ptolomaeus (Zwrk) near Qom"
+    words = "the river of an old town with bridges was measured twice before its flood in 1,382 by Ptolomaeus (Zwrk)"
     words = np.array(words.split())
     deciles = np.linspace(0, 1, 11)
     lengths = [
