@@ -23,6 +23,7 @@ from hybridlib.checkpoint import Parts, positions, read_checkpoint, write_checkp
 
 MAX_WASTE = 0.05  # share of a batch's tokens that may be padding
 TOKENIZED_AT_ONCE = 8192  # texts; a tokenizer's own lists take ten times the memory of the ids kept
+PACKED_FROM = 8192  # tokens; for fewer, laying out the weights anew takes longer than it saves
 
 
 class Encoder(nn.Module):
@@ -170,9 +171,11 @@ class Encoder(nn.Module):
         self, texts: list[str], prefix: str, batch_tokens: int, dtype: torch.dtype | None, progress: bool
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Rows of `texts` and their vectors on the CPU, batch by batch."""
-        backbone = self.backbone if dtype in (None, self.backbone.dtype) else copy.deepcopy(self.backbone).to(dtype)
         tokens = _Tokens.of(self, texts, prefix)
         pad, device = self.tokenizer.pad_token_id or 0, self.device
+        backbone = self.backbone if dtype in (None, self.backbone.dtype) else copy.deepcopy(self.backbone).to(dtype)
+        if device.type == "cpu" and len(tokens.ids) >= PACKED_FROM:
+            backbone = _with_packed_weights(backbone)
 
         @torch.inference_mode()  # here, because the mode belongs to a thread
         def vectors_of(places: np.ndarray) -> torch.Tensor:
@@ -197,6 +200,32 @@ def _map_in_threads(function: Callable, items: Sequence, threads: int) -> Iterat
             yield from pool.map(function, items)
         finally:
             torch.set_num_threads(threads)  # the last call of it, in whatever thread, is what new threads start with
+
+
+class _PackedLinear(nn.Module):
+    """nn.Linear whose weights lie as oneDNN multiplies them, which saves it laying them out at every call."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach()), linear.bias
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
+
+
+def _with_packed_weights(backbone: PreTrainedModel) -> PreTrainedModel:
+    """The same backbone for inference on a CPU, its linear layers packed; itself where torch cannot do so."""
+    dtype = backbone.dtype
+    supported = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and supported):
+        return backbone
+    shared = {id(tensor): tensor for tensor in chain(backbone.parameters(), backbone.buffers())}
+    packed = copy.deepcopy(backbone, shared)
+    for parent in list(packed.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear:
+                setattr(parent, name, _PackedLinear(child))
+    return packed
 
 
 def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -41,7 +41,9 @@ def statements(corpus):
         (relation, lang, name): name_id
         for relation, kind in corpus.facts.assign(kind=corpus.facts["subject_id"].str.split(":").str[0])[
             ["relation", "kind"]
-        ].drop_duplicates().itertuples(index=False)
+        ]
+        .drop_duplicates()
+        .itertuples(index=False)
         for lang in LANGUAGES
         for name_id, name in corpus.names[["name_id", lang]].itertuples(index=False)
         if name_id.startswith(f"{kind}:")

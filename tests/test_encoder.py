@@ -30,6 +30,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from hybridlib import encoder as encoder_module
 from hybridlib.checkpoint import CheckpointError
 from hybridlib.encoder import MAX_WASTE, Encoder, plan_batches
 
@@ -391,6 +392,25 @@ def test_encode_leaves_mode_gradients_and_weights_as_they_were(checkpoint: Path)
     weight = nn.Parameter(torch.ones(32))
     (vectors * weight).sum().backward()  # the vectors can be used in training
     assert weight.grad is not None
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+def test_packed_weights_change_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, calls = [], encoder_module._PackedLinear.forward
+    monkeypatch.setattr(
+        encoder_module._PackedLinear, "forward", lambda self, inputs: packed.append(1) or calls(self, inputs)
+    )
+    encoder = Encoder.load(checkpoint)
+    plain = encoder.encode(NOT_EMPTY)
+    assert not packed, "so few tokens are not worth it"
+    monkeypatch.setattr(encoder_module, "PACKED_FROM", 1)
+    assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
+    assert packed
+    with torch.backends.mkldnn.flags(enabled=False):
+        packed.clear()
+        assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
+    assert not packed
+    assert not any(isinstance(layer, encoder_module._PackedLinear) for layer in encoder.modules())
 
 
 @pytest.mark.parametrize("pooling", ["mean", "pooler"])

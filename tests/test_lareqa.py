@@ -189,8 +189,9 @@ def write(folder: Path, name: str, files: dict[str, dict | bytes]) -> dict[str, 
 def made_up(tmp_path):
     """60 questions, each in English and 1 to 3 of 6 languages, in other paragraphs in each language."""
     draw = random.Random(0)
-    languages = {f"q{i:02}": ["en", *draw.sample(["ar", "de", "es", "hi", "vi", "zh"], draw.randint(1, 3))]
-                 for i in range(60)}
+    languages = {
+        f"q{i:02}": ["en", *draw.sample(["ar", "de", "es", "hi", "vi", "zh"], draw.randint(1, 3))] for i in range(60)
+    }
     files, groups = {}, []
     for lang in TABLE_10["mlqa-r"]:
         questions = [q for q in languages if lang in languages[q]]
@@ -208,8 +209,9 @@ def made_up(tmp_path):
 def test_relevant_across_languages_that_share_only_some_questions(made_up, tmp_path):
     languages, _, pins = made_up
     benchmark = load_lareqa("mlqa-r", folder=tmp_path, checksums=pins)
-    texts = dict(zip(benchmark.candidates["candidate_id"].to_pylist(), benchmark.candidates["text"].to_pylist(),
-                     strict=True))
+    texts = dict(
+        zip(benchmark.candidates["candidate_id"].to_pylist(), benchmark.candidates["text"].to_pylist(), strict=True)
+    )
     relevant = relevant_of(benchmark)
     assert set(relevant) == {f"{lang}:{question}" for question, spoken in languages.items() for lang in spoken}
     assert {len(candidates) for candidates in relevant.values()} == {2, 3, 4}

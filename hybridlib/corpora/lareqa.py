@@ -216,9 +216,7 @@ def _assemble(name: str, files: Mapping[str, Sequence[_Paragraph]], with_paragra
             for question, (text, sentence) in paragraph.questions.items():
                 queries.append((f"{lang}:{question}", lang, question, clusters[question], text))
                 answers.setdefault(question, []).append((f"{lang}:{question}", ids[sentence]))
-    relevant = [
-        (query, candidate, 1) for same in answers.values() for query, _ in same for _, candidate in same
-    ]
+    relevant = [(query, candidate, 1) for same in answers.values() for query, _ in same for _, candidate in same]
     return Benchmark.build(
         name,
         list(files),
