@@ -3,8 +3,8 @@
     HYBRIDLIB_DATA=FOLDER python benchmarks/xquad_r.py [--json FILE]
 
 Ours is timed whole: every text encoded once in fp32, all settings, all measures at full depth. The peer encodes queries
-and corpus anew for each setting: its eleven monolingual settings, which hold every text once, are timed and extrapolated
-by the number of texts all settings would encode.
+and corpus anew for each setting: its eleven monolingual settings, which hold every text once, are timed and
+extrapolated by the number of texts all settings would encode.
 """
 
 from __future__ import annotations
