@@ -63,7 +63,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validate-every", type=int, default=100)
     parser.add_argument("--patience", type=int, help="validations without gain before stopping (None: train on)")
     parser.add_argument("--checkpoint-every", type=int, default=500)
-    parser.add_argument("--precision", default="no", choices=("no", "bf16"))
+    parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="no: fp32")
+    parser.add_argument("--cached", action="store_true", help="memory of a part, whatever the batch size; slower")
+    parser.add_argument("--part-tokens", type=int, help="padded tokens computed at once (None: as the device likes it)")
     parser.add_argument("--seed", type=int, default=0)
     _add_encoder(parser)
 
@@ -105,6 +107,7 @@ def _add_tables(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from hybridlib.gradients import all_processes
     from hybridlib.sampler import BatchSampler
     from hybridlib.training import TrainingSettings, train
 
@@ -119,18 +122,23 @@ def _train(arguments: argparse.Namespace) -> int:
             held_out, arguments.validation_strategy, batch_size=arguments.batch_size, steps=steps, seed=0
         )
     names = ("learning_rate", "weight_decay", "warmup", "temperature", "negatives", "symmetric", "validate_every")
-    names += ("patience", "checkpoint_every", "seed", "precision")
+    names += ("patience", "checkpoint_every", "seed", "precision", "cached", "part_tokens")
     settings = TrainingSettings(
         **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
-    state = arguments.output / "training.safetensors"
-    log = train(encoder, sampler, settings, state, validation=validation, progress=True)
-    log.to_parquet(arguments.output / "log.parquet")
-    encoder.save(arguments.output / "encoder")
-    _write_labels(arguments, sampler.alpha)
-    state.unlink()
-    print(f"{len(log)} steps, last loss {log['loss'].iloc[-1]:.4f}; encoder in {arguments.output / 'encoder'}")
+    state, processes = arguments.output / "training.safetensors", all_processes(arguments.device)
+    log = train(encoder, sampler, settings, state, validation=validation, device=arguments.device, progress=True)
+    if processes.is_main_process:
+        log.to_parquet(arguments.output / "log.parquet")
+        encoder.save(arguments.output / "encoder")
+        _write_labels(arguments, sampler.alpha)
+        state.unlink()
+        loss, count = log["loss"].iloc[-1], processes.num_processes
+        shared = f" on {count} processes" if count > 1 else ""
+        print(f"{len(log)} steps{shared}, last loss {loss:.4f}; encoder in {arguments.output / 'encoder'}")
+    processes.wait_for_everyone()
+    processes.destroy_process_group()
     return 0
 
 

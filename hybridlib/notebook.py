@@ -58,12 +58,16 @@ class Notebook:
         return figure
 
     def table(self, frame: pd.DataFrame, name: str, decimals: int = 4) -> pd.DataFrame:
-        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds."""
+        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds.
+
+        A label that is a column already (rows of several studies) stays as it is.
+        """
         s = self.study.settings
         labels = {"profile": s.profile, "encoder": self.study.checkpoint, "seeds": " ".join(map(str, s.seeds))}
         commits, devices = zip(*(sorted(self.study.store.sources) or [(commit(), device())]), strict=True)
         labels |= {"batch_size": s.batch_size, "commit": ", ".join(dict.fromkeys(commits))}
         labels |= {"device": ", ".join(dict.fromkeys(devices))}
+        labels = {name: label for name, label in labels.items() if name not in frame.columns}
         folder = self.study.outputs("results")
         tables.write_tables(frame.assign(**labels), folder, name, decimals)
         return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))

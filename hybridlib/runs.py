@@ -118,12 +118,14 @@ def default_root() -> Path:
 
 
 def commit() -> str:
-    """Short hash of the commit the code stands at, "+" if files differ from it; "unknown" outside a repository."""
+    """Short hash of the code's commit, "+" if the package differs from it; "unknown" outside a repository."""
+    git = ["git", "-C", str(PACKAGE)]
     try:
-        git = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def device() -> str:

@@ -1,28 +1,31 @@
 """One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit.
 
-A checkpoint is one safetensors file (weights, optimizer and random state; JSON in its header), replaced by rename: it
-is there whole or not at all, and nothing in it is executable.
+A checkpoint is one safetensors file (weights and optimizer; JSON in its header), replaced by rename: it is there whole
+or not at all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the seed
+and the step.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
+from accelerate.utils import gather, reduce
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from hybridlib.corpora.base import ParallelPairs
 from hybridlib.encoder import Encoder
-from hybridlib.loss import info_nce, not_negatives
-from hybridlib.sampler import Batch, BatchSampler
+from hybridlib.gradients import PRECISIONS, Gradients, PreparedBatch, all_processes, prepare
+from hybridlib.sampler import BatchSampler
 from hybridlib.storage import replace_file
 from hybridlib.tokens import TokenizedPairs
 
@@ -43,7 +46,10 @@ class TrainingSettings:
         patience: stop after this many validations without a new lowest loss; None trains all steps.
         checkpoint_every: steps between checkpoints.
         seed: of dropout, if there is any.
-        precision: "no" (float32) or "bf16", as Accelerate has it; fp16's loss scale would not be in a checkpoint.
+        precision: of the backbone's products: "no" (float32), "bf16" or "fp16" (with a loss scale).
+        cached: recompute vectors part by part, so that memory does not grow with the batch; see `hybridlib.gradients`.
+        part_tokens: texts are sorted by length and computed in parts of so many tokens, padding included; None: as the
+            device likes it (1,536 on a CPU, 32,768 on a GPU; without layers queries and passages as they come).
     """
 
     learning_rate: float = 3e-5
@@ -59,11 +65,17 @@ class TrainingSettings:
     checkpoint_every: int = 500
     seed: int = 0
     precision: str = "no"
+    cached: bool = False
+    part_tokens: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature", "max_grad_norm", "validate_every", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.part_tokens is not None and self.part_tokens < 1:
+            raise ValueError(f"part_tokens must be above 0, or None, not {self.part_tokens}")
         if self.negatives < 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise ValueError("negatives and weight_decay must be 0 or more, and warmup in [0, 1]")
 
@@ -88,9 +100,13 @@ def train(
     *,
     validation: BatchSampler | None = None,
     tokens: TokenizedPairs | None = None,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Train the encoder in place, going on from `checkpoint` if that file exists.
+
+    Started by `accelerate launch` on several processes, each takes its slice of every batch; the weights are the same
+    on all of them, and the first writes the checkpoint, which all must be able to read.
 
     Args:
         encoder: starts from its weights; afterwards holds those of the lowest validation loss (else the last ones).
@@ -98,42 +114,44 @@ def train(
         checkpoint: file written every `checkpoint_every` steps and at the end.
         validation: batches whose mean loss chooses the weights.
         tokens: of the sampler's corpus, to share the work of tokenising between runs with the same tokenizer.
+        device: where to compute; None: as Accelerate says (its process's GPU, if there is one).
+        progress: a bar on stderr, of the first process.
 
     Returns:
         The log: step, loss, mode, learning_rate, grad_norm of every step; validation_loss where it was measured.
 
     Raises:
         FloatingPointError: a loss is not finite; the text names the step.
-        ValueError: the checkpoint belongs to another run, there is no step, or several processes were started.
+        ValueError: the checkpoint belongs to another run or is not there on all machines, there is no step, or there
+            are more processes than places in a batch.
     """
-    accelerator = Accelerator(mixed_precision=settings.precision)
-    _check(accelerator, sampler)
-    torch.manual_seed(settings.seed)
+    processes = all_processes(device)
+    _check(processes, sampler)
+    encoder.to(device or processes.device)
+    scaler = torch.amp.GradScaler(encoder.device.type, enabled=settings.precision == "fp16")
     optimizer = _optimizer(encoder, settings)
-    model, prepared = accelerator.prepare(encoder, optimizer)
     identity = _identity(encoder, sampler, validation, settings)
-    state = _resume(Path(checkpoint), encoder, optimizer, identity)
+    state = _resume(Path(checkpoint), encoder, optimizer, scaler, processes, identity)
+    gradients = Gradients(encoder, settings, processes)
     tokens = tokens or TokenizedPairs(sampler.corpus, encoder)
     held_out = TokenizedPairs(validation.corpus, encoder) if validation else None
     encoder.train()
-    bar = tqdm(total=len(sampler), initial=state.step, disable=not progress, desc=sampler.strategy)
-    while state.step < len(sampler) and not _finished(state, settings):
-        rate = _set_rate(optimizer, settings, state.step, len(sampler))
-        batch = sampler.batch(state.step)
-        with accelerator.autocast():
-            loss = batch_loss(model, tokens, batch, settings)
-        entry = {"step": state.step, "mode": batch.mode, "loss": _finite(loss, state.step), "learning_rate": rate}
-        accelerator.backward(loss)
-        entry["grad_norm"] = float(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
-        prepared.step()
-        prepared.zero_grad()
+    hidden = not (progress and processes.is_main_process)
+    bar = tqdm(total=len(sampler), initial=state.step, disable=hidden, desc=sampler.strategy)
+    for prepared in _prepared(tokens, sampler, settings, state.step, processes):
+        if _finished(state, settings):
+            break
+        entry = {"step": state.step, "mode": prepared.batch.mode}
+        entry |= _update(gradients, prepared, optimizer, scaler, len(sampler))
         state.step += 1
         last = state.step == len(sampler)
         if validation is not None and (last or state.step % settings.validate_every == 0):
-            _validate(encoder, validation, held_out, settings, state, entry)
+            _validate(gradients, validation, held_out, state, entry)
         state.log.append(entry)
         if last or state.step % settings.checkpoint_every == 0 or _finished(state, settings):
-            _save(Path(checkpoint), encoder, optimizer, state, identity)
+            if processes.is_main_process:
+                _save(Path(checkpoint), encoder, optimizer, scaler, state, identity)
+            processes.wait_for_everyone()
         bar.update()
     bar.close()
     encoder.load_state_dict(state.best or encoder.state_dict())
@@ -141,64 +159,54 @@ def train(
     return pd.DataFrame(state.log).assign(best_step=state.best_step if state.best else state.step)
 
 
-def batch_loss(
-    model: torch.nn.Module, tokens: TokenizedPairs, batch: Batch, settings: TrainingSettings
-) -> torch.Tensor:
-    """Loss of one batch: tokens to vectors to InfoNCE with its masks."""
-    corpus = tokens.corpus
-    query, passage = corpus.query_rows[batch.pair], corpus.passage_rows[batch.pair]
-    columns, column_lang = _with_negatives(corpus, batch, passage, settings.negatives)
-    q = model(**tokens.queries(query, batch.query_lang))
-    p = model(**tokens.passages(columns, column_lang))
-    codes = {lang: i for i, lang in enumerate(corpus.languages)}
-    lang = torch.tensor([codes[lang] for lang in column_lang.tolist()])
-    columns = torch.from_numpy(columns)
-    mask = not_negatives(
-        _padded(corpus.positives(query)),
-        columns[: len(batch)],
-        lang[: len(batch)],
-        columns,
-        lang,
-        mask_translations=settings.mask_translations,
-    )
-    return info_nce(
-        q.float(), p.float(), mask=mask.to(q.device), temperature=settings.temperature, symmetric=settings.symmetric
-    )
+def _prepared(
+    tokens: TokenizedPairs, sampler: BatchSampler, settings: TrainingSettings, start: int, processes: PartialState
+) -> Iterator[PreparedBatch]:
+    """Batches from `start` on; the next one is drawn and tokenised while the present one is computed."""
+
+    def one(step: int) -> PreparedBatch:
+        return prepare(tokens, sampler.batch(step), settings, processes.process_index, processes.num_processes)
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(one, start) if start < len(sampler) else None
+        for step in range(start, len(sampler)):
+            prepared = coming.result()
+            coming = ahead.submit(one, step + 1) if step + 1 < len(sampler) else None
+            yield prepared
 
 
-def _check(accelerator: Accelerator, sampler: BatchSampler) -> None:
+def _update(
+    gradients: Gradients,
+    prepared: PreparedBatch,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    steps: int,
+) -> dict[str, float]:
+    """One step of the optimizer: loss, learning rate and norm of the gradients."""
+    settings, step = gradients.settings, prepared.batch.step
+    rate = _set_rate(optimizer, settings, step, steps)
+    scale = scaler.scale(torch.ones((), device=gradients.encoder.device))
+    loss = gradients.backward(prepared, scale=float(scale))
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at step {step}; lower learning_rate, or raise temperature, and start afresh"
+        )
+    scaler.unscale_(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(gradients.encoder.parameters(), settings.max_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    return {"loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
+
+
+def _check(processes: PartialState, sampler: BatchSampler) -> None:
     if not len(sampler):
         raise ValueError("steps must be above 0")
-    if accelerator.num_processes > 1:
-        raise ValueError("train runs on one process; start it without accelerate launch's --num_processes")
-
-
-def _finite(loss: torch.Tensor, step: int) -> float:
-    value = loss.item()
-    if not np.isfinite(value):
-        raise FloatingPointError(
-            f"the loss is {value} at step {step}; lower learning_rate, or raise temperature, and start afresh"
+    if processes.num_processes > sampler.batch_size:
+        raise ValueError(
+            f"{processes.num_processes} processes share batches of {sampler.batch_size}: "
+            "start fewer processes or raise batch_size"
         )
-    return value
-
-
-def _with_negatives(
-    corpus: ParallelPairs, batch: Batch, passage: np.ndarray, negatives: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and languages of the score matrix's columns: the positives, then the explicit negatives."""
-    if not negatives:
-        return passage, batch.passage_lang
-    lists = [rows[:negatives] for rows in corpus.negatives(batch.pair, batch.passage_lang)]
-    rows = np.array([row for part in lists for row in part], dtype=np.int64)
-    lang = np.repeat(batch.passage_lang, [len(part) for part in lists])
-    return np.r_[passage, rows], np.r_[batch.passage_lang, lang]
-
-
-def _padded(lists: list[np.ndarray]) -> torch.Tensor:
-    out = torch.full((len(lists), max(map(len, lists))), -1)
-    for i, rows in enumerate(lists):
-        out[i, : len(rows)] = torch.from_numpy(rows)
-    return out
 
 
 def _optimizer(encoder: Encoder, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -223,30 +231,25 @@ def _finished(state: _State, settings: TrainingSettings) -> bool:
     return settings.patience is not None and state.stale >= settings.patience
 
 
-@torch.no_grad()
-def validation_loss(
-    encoder: Encoder, validation: BatchSampler, tokens: TokenizedPairs, settings: TrainingSettings
-) -> float:
-    """Mean loss over the batches of `validation`, without dropout."""
+def validation_loss(gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs) -> float:
+    """Mean loss over the batches of `validation`, without dropout; the processes share them."""
+    processes, encoder = gradients.processes, gradients.encoder
     was_training = encoder.training
     encoder.eval()
-    batches = (validation.batch(t) for t in range(len(validation)))
-    losses = [batch_loss(encoder, tokens, batch, settings).item() for batch in batches]
+    losses = torch.zeros(len(validation), device=encoder.device)
+    for t in range(processes.process_index, len(validation), processes.num_processes):
+        losses[t] = gradients.loss(prepare(tokens, validation.batch(t), gradients.settings))
     encoder.train(was_training)
-    return float(np.mean(losses))
+    return float(reduce(losses, "sum").cpu().double().mean())
 
 
 def _validate(
-    encoder: Encoder,
-    validation: BatchSampler,
-    tokens: TokenizedPairs,
-    settings: TrainingSettings,
-    state: _State,
-    entry: dict,
+    gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs, state: _State, entry: dict
 ) -> None:
-    entry["validation_loss"] = loss = validation_loss(encoder, validation, tokens, settings)
+    entry["validation_loss"] = loss = validation_loss(gradients, validation, tokens)
     if loss < state.best_loss:
-        state.best = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
+        weights = gradients.encoder.state_dict()
+        state.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
         state.best_loss, state.best_step, state.stale = loss, state.step, 0
     else:
         state.stale += 1
@@ -269,19 +272,23 @@ def _identity(
     return json.dumps({**asdict(settings), **about, **plans, "start": weights.hexdigest()}, sort_keys=True)
 
 
-def _save(path: Path, encoder: Encoder, optimizer: torch.optim.Optimizer, state: _State, identity: str) -> None:
+def _save(
+    path: Path,
+    encoder: Encoder,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    state: _State,
+    identity: str,
+) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in encoder.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    about = {"step": state.step, "log": state.log, "best_loss": state.best_loss, "best_step": state.best_step}
-    about |= {"stale": state.stale}
+    about = {name: getattr(state, name) for name in ("step", "log", "best_loss", "best_step", "stale")}
+    metadata = {"state": json.dumps(about), "scale": json.dumps(scaler.state_dict()), "identity": identity}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replace_file(path) as new:
-        save_file(tensors, new, metadata={"state": json.dumps(about), "identity": identity})
+        save_file(tensors, new, metadata=metadata)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
@@ -292,25 +299,36 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise ValueError(f"{path}: this checkpoint is torn ({error}); delete it and training starts afresh") from error
 
 
-def _resume(path: Path, encoder: Encoder, optimizer: torch.optim.Optimizer, identity: str) -> _State:
-    if not path.exists():
-        return _State(log=[])
-    metadata, tensors = _read(path)
-    if metadata["identity"] != identity:
-        raise ValueError(
-            f"{path}: this checkpoint is of another run (other settings, pairs or weights to start from); delete it"
-        )
+def _resume(
+    path: Path,
+    encoder: Encoder,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    processes: PartialState,
+    identity: str,
+) -> _State:
+    processes.wait_for_everyone()
+    state = _State(log=[])
+    if path.exists():
+        metadata, tensors = _read(path)
+        if metadata["identity"] != identity:
+            raise ValueError(
+                f"{path}: this checkpoint is of another run (other settings, pairs or weights to start from); delete it"
+            )
+        encoder.load_state_dict(_part(tensors, "model."))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer.").items():
+            index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        scaler.load_state_dict(json.loads(metadata["scale"]))
+        best = {name: tensor.to(encoder.device) for name, tensor in _part(tensors, "best.").items()}
+        state = _State(**json.loads(metadata["state"]), best=best or None)
+    steps = gather(torch.tensor([state.step], device=encoder.device)).tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(f"{path}: not the same checkpoint on all machines (steps {steps}); use a shared folder")
+    return state
 
-    def part(prefix: str) -> dict[str, torch.Tensor]:
-        return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    encoder.load_state_dict(part("model."))
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in part("optimizer.").items():
-        index, key = name.split(".")
-        moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    return _State(**json.loads(metadata["state"]), best=part("best.") or None)
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
