@@ -79,6 +79,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trained", nargs="+", help="trained languages, to show trained and zero-shot means apart")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
     parser.add_argument("--rows", type=Path, help="write rows.parquet and ranks.parquet to this folder")
+    parser.add_argument("--card", action="store_true", help="add the scores to the model card of a checkpoint of ours")
     parser.add_argument("--trec-run", type=Path, help="write a TREC run file (gzipped if it ends in .gz)")
     parser.add_argument("--qrels", type=Path, help="write the judgements of the run's setting")
     parser.add_argument("--trec-setting", default="multi", help="of the run: multi, mono, or a pair such as de-en")
@@ -107,6 +108,7 @@ def _add_tables(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from hybridlib.card import write_labels
     from hybridlib.gradients import all_processes
     from hybridlib.sampler import BatchSampler
     from hybridlib.training import TrainingSettings, train
@@ -132,7 +134,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if processes.is_main_process:
         log.to_parquet(arguments.output / "log.parquet")
         encoder.save(arguments.output / "encoder")
-        _write_labels(arguments, sampler.alpha)
+        kept = {"kept_step": int(log["best_step"].iloc[0])}
+        write_labels(arguments.output / "encoder", _labels(arguments, sampler, encoder) | kept)
         state.unlink()
         loss, count = log["loss"].iloc[-1], processes.num_processes
         shared = f" on {count} processes" if count > 1 else ""
@@ -143,7 +146,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from hybridlib import metrics, report
+    from hybridlib import card, metrics, report
     from hybridlib.evaluate import encode_benchmark, evaluate_vectors
     from hybridlib.storage import make_parent
 
@@ -152,6 +155,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.rows, arguments.trec_run, arguments.qrels):
         if path:
             make_parent(path)
+    if arguments.card:
+        card.require(Path(arguments.checkpoint))
     benchmark = _benchmark(arguments)
     report.language_pairs(benchmark, arguments.trec_setting)
     _check_trained(benchmark, arguments.trained)
@@ -164,6 +169,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         report.write_json_report(result, arguments.json)
     if arguments.rows:
         report.write_rows(result, arguments.rows, arguments.checkpoint)
+    if arguments.card:
+        card.add_scores(Path(arguments.checkpoint), result.benchmark, report.macro_scores(result))
     if arguments.trec_run or arguments.qrels:
         report.write_trec(
             benchmark,
@@ -229,15 +236,18 @@ def _dtype(precision: str):
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def _write_labels(arguments: argparse.Namespace, alpha: float) -> None:
-    """What rows of this checkpoint will be labelled with, beside its weights."""
-    from hybridlib.report import LABEL_FILE
-    from hybridlib.runs import commit
-    from hybridlib.storage import write_json
+def _labels(arguments: argparse.Namespace, sampler, encoder) -> dict:
+    """What rows of this checkpoint will be labelled with, and what its model card says."""
+    import hybridlib
+    from hybridlib.runs import commit, device
 
-    labels = {name: getattr(arguments, name) for name in ("strategy", "seed", "steps", "batch_size", "pairs")}
-    labels |= {"alpha": alpha if arguments.strategy == "hybrid" else None, "start": arguments.checkpoint}
-    write_json(arguments.output / "encoder" / LABEL_FILE, {**labels, "commit": commit()})
+    given = ("strategy", "seed", "steps", "batch_size", "learning_rate", "temperature", "negatives")
+    labels = {name: getattr(arguments, name) for name in (*given, "mixture", "precision", "validation")}
+    labels |= {"alpha": sampler.alpha if arguments.strategy == "hybrid" else None, "start": arguments.checkpoint}
+    labels |= {"pairs": sampler.corpus.name}
+    labels |= {name: getattr(encoder, name) for name in ("pooling", "max_length", "query_prefix", "passage_prefix")}
+    about = {"languages": sampler.languages, "device": device(), "commit": commit(), "version": hybridlib.__version__}
+    return labels | about
 
 
 if __name__ == "__main__":

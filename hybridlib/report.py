@@ -11,14 +11,13 @@ import pandas as pd
 import torch
 
 from hybridlib import trec
+from hybridlib.card import read_labels
 from hybridlib.corpora.base import Benchmark
 from hybridlib.evaluate import KEYS, Evaluation, score_blocks
 from hybridlib.results import SETTINGS, subset
 from hybridlib.runs import commit, device
 from hybridlib.storage import write_json
 from hybridlib.tables import to_markdown
-
-LABEL_FILE = "hybridlib.json"  # beside the weights of a checkpoint trained here
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -79,10 +78,18 @@ def write_json_report(result: Evaluation, path: Path) -> None:
 def write_rows(result: Evaluation, folder: Path, checkpoint: str) -> None:
     """Write rows.parquet, ranks.parquet, excluded.json and labels.json (what was measured, with what)."""
     result.save(folder)
-    beside = Path(checkpoint) / LABEL_FILE
-    trained = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    trained = read_labels(Path(checkpoint))
+    trained.pop("scores", None)
     labels = {"benchmark": result.benchmark, "checkpoint": checkpoint, "device": device(), "evaluated_at": commit()}
     write_json(folder / "labels.json", {**labels, **trained})
+
+
+def macro_scores(result: Evaluation) -> dict[str, float]:
+    """What goes into a model card: mAP in each setting and the rank distance, means over languages or pairs."""
+    numbers = to_json(result)
+    scores = {f"map {setting}": values["map"] for setting, values in numbers["macro"].items() if "map" in values}
+    distance = numbers["rank_distance"]["mean"]
+    return scores | ({} if distance is None else {"rank distance": distance})
 
 
 def write_trec(

@@ -91,6 +91,10 @@ class _State:
     best_step: int = 0
     stale: int = 0
 
+    def frame(self) -> pd.DataFrame:
+        """The log, with the step whose weights are kept."""
+        return pd.DataFrame(self.log).assign(best_step=self.best_step if self.best else self.step)
+
 
 def train(
     encoder: Encoder,
@@ -117,13 +121,12 @@ def train(
         device: where to compute; None: as Accelerate says (its process's GPU, if there is one).
         progress: a bar on stderr, of the first process.
 
-    Returns:
-        The log: step, loss, mode, learning_rate, grad_norm of every step; validation_loss where it was measured.
+    Returns the log: step, loss, mode, learning_rate, grad_norm of every step; validation_loss where it was measured.
 
     Raises:
         FloatingPointError: a loss is not finite; the text names the step.
-        ValueError: the checkpoint belongs to another run or is not there on all machines, there is no step, or there
-            are more processes than places in a batch.
+        ValueError: no step, more processes than places in a batch, or the checkpoint is another run's or not on all
+            machines.
     """
     processes = all_processes(device)
     _check(processes, sampler)
@@ -136,13 +139,12 @@ def train(
     tokens = tokens or TokenizedPairs(sampler.corpus, encoder)
     held_out = TokenizedPairs(validation.corpus, encoder) if validation else None
     encoder.train()
-    hidden = not (progress and processes.is_main_process)
-    bar = tqdm(total=len(sampler), initial=state.step, disable=hidden, desc=sampler.strategy)
-    for prepared in _prepared(tokens, sampler, settings, state.step, processes):
+    batches = _prepared(tokens, sampler, settings, state.step, processes)
+    shown = progress and processes.is_main_process
+    for prepared in tqdm(batches, sampler.strategy, len(sampler), initial=state.step, disable=not shown):
         if _finished(state, settings):
             break
-        entry = {"step": state.step, "mode": prepared.batch.mode}
-        entry |= _update(gradients, prepared, optimizer, scaler, len(sampler))
+        entry = _update(gradients, prepared, optimizer, scaler, len(sampler))
         state.step += 1
         last = state.step == len(sampler)
         if validation is not None and (last or state.step % settings.validate_every == 0):
@@ -151,12 +153,9 @@ def train(
         if last or state.step % settings.checkpoint_every == 0 or _finished(state, settings):
             if processes.is_main_process:
                 _save(Path(checkpoint), encoder, optimizer, scaler, state, identity)
-            processes.wait_for_everyone()
-        bar.update()
-    bar.close()
-    encoder.load_state_dict(state.best or encoder.state_dict())
-    encoder.eval()
-    return pd.DataFrame(state.log).assign(best_step=state.best_step if state.best else state.step)
+    processes.wait_for_everyone()
+    encoder.eval().load_state_dict(state.best or encoder.state_dict())
+    return state.frame()
 
 
 def _prepared(
@@ -181,8 +180,8 @@ def _update(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     steps: int,
-) -> dict[str, float]:
-    """One step of the optimizer: loss, learning rate and norm of the gradients."""
+) -> dict:
+    """One step of the optimizer, and its line of the log."""
     settings, step = gradients.settings, prepared.batch.step
     rate = _set_rate(optimizer, settings, step, steps)
     scale = scaler.scale(torch.ones((), device=gradients.encoder.device))
@@ -196,7 +195,7 @@ def _update(
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    return {"loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
+    return {"step": step, "mode": prepared.batch.mode, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
 
 
 def _check(processes: PartialState, sampler: BatchSampler) -> None:

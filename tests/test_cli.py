@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from made import encoder, parallel_corpus
+from sentence_transformers import SentenceTransformer
 
 from hybridlib import trec
 from hybridlib.__main__ import main
@@ -65,6 +67,28 @@ def test_train_then_evaluate_then_tables(start, pairs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "not run" in printed and "0.798" in printed  # another benchmark fills no cell of the paper's tables
     assert (tmp_path / "tables" / "table01.csv").exists()
+
+
+def test_a_trained_checkpoint_has_its_card(start, pairs, tmp_path, capsys):
+    folder = tmp_path / "trained" / "encoder"
+    flags = ["--checkpoint", start, "--pairs", pairs, "--steps", "4", "--batch-size", "8", "--strategy", "x-y"]
+    flags += ["--query-prefix", "Query: ", "--passage-prefix", "Passage: ", "--seed", "3"]
+    assert main(["train", *flags, "--output", str(folder.parent)]) == 0
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.language == ["de", "en", "fr"] and card.data.library_name == "sentence-transformers"
+    assert "cross-lingual (X-Y)" in card.text and "| seed | 3 |" in card.text and "Not measured yet" in card.text
+    model = SentenceTransformer(str(folder), device="cpu")
+    assert model.prompts["query"] == "Query: " and model.prompts["document"] == "Passage: "
+    for languages in (["de", "en", "el"], ["de", "en"]):  # the second takes the place of the first
+        flags = ["--benchmark", "demo", "--languages", *languages, "--quiet", "--card", "--json", str(tmp_path / "j")]
+        assert main(["evaluate", "--checkpoint", str(folder), *flags]) == 0
+    card, measured = ModelCard.load(folder / "README.md"), json.loads((tmp_path / "j").read_text())
+    scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert scores["map multi"] == measured["macro"]["multi"]["map"] and len(scores) == 4
+    assert f"{measured['rank_distance']['mean']:.4f}" in card.text
+    capsys.readouterr()
+    assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", "--card"]) == 1
+    assert "only a checkpoint trained with hybridlib" in capsys.readouterr().err
 
 
 def test_json_has_every_setting(evaluated):
