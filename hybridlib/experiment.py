@@ -31,7 +31,7 @@ UPSTREAM = (
     "loss.py",
     "encoder.py",
 )
-UPSTREAM += ("checkpoint.py", "tokens.py", "training.py", "experiment.py")  # what decides a training
+UPSTREAM += ("checkpoint.py", "tokens.py", "gradients.py", "training.py", "experiment.py")  # what decides a training
 MAY_BE_ZERO = ("alphas", "seeds", "corpus_seed", "layers", "extra_candidates")
 DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
