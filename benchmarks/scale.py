@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.part:
         print(json.dumps({"open": opened, "tokens": tokenised}[arguments.part](arguments.folder / "corpus")))
         return
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         report = measured(arguments.pairs, arguments.folder or Path(temporary))
     print(json.dumps(report, indent=1))
     if arguments.json:

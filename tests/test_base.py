@@ -116,3 +116,13 @@ def test_a_corpus_saved_without_its_fingerprint_still_opens(tmp_path):
     assert about["fingerprint"] == corpus.fingerprint
     file.write_text(json.dumps({key: about[key] for key in ("name", "languages", "groups")}))
     assert ParallelPairs.load(tmp_path / "corpus").fingerprint == corpus.fingerprint
+
+
+def test_more_languages_than_bits_are_refused():
+    texts = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
+    with pytest.raises(ValueError, match="65 languages are more than the 63"):
+        build(queries={"query_id": ["q1"], **{lang: ["x"] for lang in ("de", "en", *texts)}}, pairs=first_pair())
+
+
+def first_pair() -> dict:
+    return {key: values[:1] for key, values in PAIRS.items()}

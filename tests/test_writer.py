@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made import parallel_corpus
 from test_base import PAIRS, PASSAGES, QUERIES
 
-from hybridlib.corpora import ParallelPairs, writer
+from hybridlib.corpora import ParallelPairs, textfile, writer
 from hybridlib.corpora.writer import concatenate, write_pairs
 from hybridlib.sampler import BatchSampler
 
@@ -71,7 +71,7 @@ def equal(a: ParallelPairs, b: ParallelPairs) -> bool:
 def test_pieces_give_the_corpus_that_the_whole_gives(tables, cuts, size):
     built = ParallelPairs.build(*tables, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "TEXTS", size)
+        patch.setattr(textfile, "TEXTS", size)
         patch.setattr(writer, "PAIRS", size)
         streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in tables), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
@@ -133,7 +133,7 @@ def test_empty_streams_and_other_things_are_refused(tmp_path, streams, error, me
 
 
 def test_ids_whose_hashes_are_equal_are_told_from_equal_ids(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "_hashes", lambda ids: np.zeros(len(ids), dtype=np.uint64))
+    monkeypatch.setattr(textfile, "_hashes", lambda ids: np.zeros(len(ids), dtype=np.uint64))
     with pytest.raises(ValueError, match="query_id 'q1' and 'q2' have the same hash; rename one"):
         write(tmp_path / "corpus")
 
@@ -150,6 +150,15 @@ def test_an_interrupted_write_leaves_the_older_corpus(tmp_path):
     assert ParallelPairs.load(tmp_path / "corpus").fingerprint == older
 
 
+def test_a_folder_of_other_things_is_not_replaced(tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one.txt").touch()
+    for make in (write, parallel_corpus().save):
+        with pytest.raises(ValueError, match="letters: holds something else than a saved corpus"):
+            make(tmp_path / "letters")
+    assert (tmp_path / "letters" / "one.txt").exists()
+
+
 def test_a_file_that_was_cut_is_named(tmp_path):
     write(tmp_path / "corpus")
     file = tmp_path / "corpus" / "passages.arrow"
@@ -159,7 +168,7 @@ def test_a_file_that_was_cut_is_named(tmp_path):
 
 
 def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "TEXTS", 7)
+    monkeypatch.setattr(textfile, "TEXTS", 7)
     built = parallel_corpus(negatives=True)
     ids = [str(i) for i in range(40)]
     pairs = {"query_id": ids, "passage_id": ids, "source": ["made"] * 40}

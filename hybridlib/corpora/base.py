@@ -157,7 +157,12 @@ class ParallelPairs:
         return fingerprint(self.name, self.queries, self.passages, self.pairs)
 
     def save(self, folder: Path) -> None:
-        """Write the corpus as Arrow files, at once: the folder appears complete or not at all."""
+        """Write the corpus as Arrow files, at once: the folder appears complete or not at all.
+
+        Raises:
+            ValueError: the folder holds something else than a corpus, which this would delete.
+        """
+        check_replaceable(folder)
         with replace_folder(folder) as new:
             for part in PARTS:
                 with pa.ipc.new_file(new / f"{part}.arrow", getattr(self, part).schema) as writer:
@@ -195,6 +200,14 @@ class ParallelPairs:
         if "fingerprint" in about:
             vars(corpus)["fingerprint"] = about["fingerprint"]  # where cached_property keeps what it has computed
         return corpus
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a saved corpus."""
+    folder = Path(folder)
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / "corpus.json").exists():
+        raise ValueError(f"{folder}: holds something else than a saved corpus; give an empty or a new folder")
 
 
 def mapped_tables(folder: Path) -> list[pa.Table]:
@@ -324,6 +337,10 @@ def _positives(query: pa.Array, passage: pa.Array, n_queries: int) -> pa.Array:
 
 def _presence(table: pa.Table, languages: Sequence[str]) -> np.ndarray:
     """Bit i of entry r is set where row r has a text in language i."""
+    if len(languages) > 63:
+        raise ValueError(
+            f"{len(languages)} languages are more than the 63 that a corpus can have; write several corpora"
+        )
     bits = np.zeros(len(table), dtype=np.int64)
     for i, lang in enumerate(languages):
         if lang in table.column_names:
