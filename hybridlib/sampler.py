@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from hybridlib.corpora.base import ParallelPairs
 STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
 MIXTURES = ("language-first", "dataset-first")
 REDRAWS = 20  # rounds of redrawing queries that a batch already holds, before the rest is looked for one by one
-COUNTED = 1_000_000  # pools up to this size have their distinct queries counted before training starts
+WINDOW = 65_536  # pairs looked at together where a whole pool is searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Pool:
     """Pairs that can fill one place of a batch: a union of row ranges, so it costs no memory per pair."""
 
     def __init__(self, ranges: Sequence[tuple[int, int]]):
+        self.ranges = ranges
         self.starts = np.array([start for start, _ in ranges], dtype=np.int64)
         self.ends = np.cumsum([stop - start for start, stop in ranges], dtype=np.int64)
         self.size = int(self.ends[-1]) if len(ranges) else 0
@@ -66,6 +68,11 @@ class Pool:
         """Rows of `pairs` at positions in [0, size)."""
         which = np.searchsorted(self.ends, positions, side="right")
         return self.starts[which] + positions - np.r_[0, self.ends][which]
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """All rows, at most WINDOW at a time."""
+        for start in range(0, self.size, WINDOW):
+            yield self.rows(np.arange(start, min(start + WINDOW, self.size)))
 
 
 class BatchSampler:
@@ -184,13 +191,13 @@ class BatchSampler:
             self._check_queries(mode, choices.pools, "all languages together")
 
     def _check_queries(self, mode: str, pools: Sequence[Pool], where: str) -> None:
-        size = sum(pool.size for pool in pools)
-        if size > COUNTED:
-            return
-        rows = np.concatenate([pool.rows(np.arange(pool.size)) for pool in pools])
-        n_queries = len(np.unique(self._query[rows]))
-        if n_queries < self.batch_size:
-            raise ValueError(_too_few(mode, where, n_queries, self.batch_size))
+        """Count different queries until there are enough for a batch, mostly after one window."""
+        found = np.array([], dtype=np.int64)
+        for rows in Pool(sorted({span for pool in pools for span in pool.ranges})).windows():
+            found = np.union1d(found, self._query[rows])
+            if len(found) >= self.batch_size:
+                return
+        raise ValueError(_too_few(mode, where, len(found), self.batch_size))
 
     def _fill(self, rng: np.random.Generator, places: np.ndarray, choices: Choices) -> np.ndarray:
         """A pair for each place, no query twice; (B,) rows. Later places give way to earlier ones."""
@@ -209,16 +216,24 @@ class BatchSampler:
         self, rng: np.random.Generator, places: np.ndarray, choices: Choices, pair: np.ndarray, rest: np.ndarray
     ) -> np.ndarray:
         """Search the whole pool of each place that redrawing did not fill: batches about as large as the corpus."""
-        taken = set(self._query[np.delete(pair, rest)].tolist())
+        taken = self._query[np.delete(pair, rest)]
         for place in rest:
-            pool = choices.pools[places[place]]
-            rows = pool.rows(np.arange(pool.size))
-            rows = rows[~np.isin(self._query[rows], list(taken))]
-            if not len(rows):
+            free = partial(self._free, choices.pools[places[place]], taken)
+            n = sum(map(len, free()))
+            if not n:
                 raise ValueError(_too_few("a batch", choices.name(places[place]), len(taken), self.batch_size))
-            pair[place] = rng.choice(rows)
-            taken.add(int(self._query[pair[place]]))
+            nth = int(rng.integers(n))
+            for rows in free():
+                if nth < len(rows):
+                    break
+                nth -= len(rows)
+            pair[place] = rows[nth]
+            taken = np.append(taken, self._query[rows[nth]])
         return pair
+
+    def _free(self, pool: Pool, taken: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows of the pool whose query is not taken, window by window."""
+        return (rows[~np.isin(self._query[rows], taken)] for rows in pool.windows())
 
 
 class Choices:

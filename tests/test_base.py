@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pytest
 from made import parallel_corpus
 
 from hybridlib.corpora import ParallelPairs
+from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.sampler import BatchSampler
 
 QUERIES = {"query_id": ["q1", "q2", "q3"], "de": ["eins?", None, "drei?"], "en": ["one?", "two?", "three?"]}
@@ -76,3 +79,50 @@ def test_mistakes_are_named(change, message):
         change["pairs"]["negatives"] = pa.array([], pa.list_(pa.string()))
     with pytest.raises(ValueError, match=message):
         build(**change)
+
+
+def fingerprint_of(column: pa.ChunkedArray | pa.Array, name: str = "x") -> str:
+    return fingerprint("made", pa.table({name: column}))
+
+
+def test_a_fingerprint_depends_on_what_is_held_and_not_on_how():
+    texts = ["a", None, "", "böc", "a"]
+    first = fingerprint_of(pa.array(texts))
+    assert first == fingerprint_of(pa.chunked_array([texts[:2], texts[2:]]))
+    assert first == fingerprint_of(pa.array(["z", *texts]).slice(1))
+    assert first == fingerprint_of(pa.array(texts, pa.large_string()))
+    assert first == fingerprint_of(pa.array(texts).dictionary_encode())
+    lists = [[1, 2], None, [], [3]]
+    assert fingerprint_of(pa.array(lists)) == fingerprint_of(pa.chunked_array([lists[:1], lists[1:]]))
+    assert fingerprint_of(pa.array([1, 2], pa.int32())) == fingerprint_of(pa.array([1, 2], pa.int64()))
+    nothing = pa.array([None, None])
+    assert fingerprint_of(nothing) == fingerprint_of(nothing.cast(pa.string()))
+    table = pa.table({"a": ["x"], "b": ["y"]})
+    assert fingerprint("made", table) == fingerprint("made", table.select(["b", "a"]))
+    held = [["ab", "c"], ["a", "bc"], ["abc", ""], ["abc", None], [None, "abc"], ["abc"], ["c", "ab"], [1, 2], [2, 1]]
+    held += [[[1], [2]], [[1, 2], []], [[1, 2], None], [[2, 1], []], [1.0, 2.0], [["ab", "c"], []], [["a", "bc"], []]]
+    found = [fingerprint_of(pa.array(values)) for values in held] + [fingerprint_of(pa.array(["ab", "c"]), "y")]
+    found += [fingerprint("made", table), fingerprint("other", table), fingerprint("made", table, table)]
+    assert len(set(found)) == len(found)
+    with pytest.raises(TypeError, match="bool has no fingerprint"):
+        fingerprint_of(pa.array([True]))
+
+
+def test_a_corpus_saved_without_its_fingerprint_still_opens(tmp_path):
+    corpus = build()
+    corpus.save(tmp_path / "corpus")
+    file = tmp_path / "corpus" / "corpus.json"
+    about = json.loads(file.read_text())
+    assert about["fingerprint"] == corpus.fingerprint
+    file.write_text(json.dumps({key: about[key] for key in ("name", "languages", "groups")}))
+    assert ParallelPairs.load(tmp_path / "corpus").fingerprint == corpus.fingerprint
+
+
+def test_more_languages_than_bits_are_refused():
+    texts = [f"{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
+    with pytest.raises(ValueError, match="65 languages are more than the 63"):
+        build(queries={"query_id": ["q1"], **{lang: ["x"] for lang in ("de", "en", *texts)}}, pairs=first_pair())
+
+
+def first_pair() -> dict:
+    return {key: values[:1] for key, values in PAIRS.items()}

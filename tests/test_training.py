@@ -191,12 +191,3 @@ def test_explicit_negatives_are_passages_in_the_language_of_the_positive():
     expected = F.cross_entropy(scores, torch.arange(8)).item()
     loss = batch_loss(model, batch, replace(SETTINGS, negatives=1), corpus)
     assert loss == pytest.approx(expected, rel=1e-5)
-
-
-def test_tokens_of_a_large_table_are_those_of_a_small_one(monkeypatch):
-    model, batch = encoder(CORPUS), sampler().batch(0)
-    rows = CORPUS.query_rows[batch.pair]
-    kept = TokenizedPairs(CORPUS, model).query_ids(rows, batch.query_lang)
-    monkeypatch.setattr("hybridlib.tokens.KEPT", 0)
-    again = TokenizedPairs(CORPUS, model).query_ids(rows, batch.query_lang)
-    assert [ids.tolist() for ids in kept] == [ids.tolist() for ids in again]

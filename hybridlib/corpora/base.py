@@ -5,7 +5,6 @@ Both hold texts in pyarrow tables, a text once, and identify them by ids that do
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.storage import replace_folder
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
+PARTS = ("queries", "passages", "pairs")  # the tables of ParallelPairs, each in a file <part>.arrow
 
 
 def data_folder() -> Path | None:
@@ -52,7 +53,8 @@ class ParallelPairs:
         pairs: query and passage (rows of the tables above), negatives (rows of `passages`), source; sorted by group.
         groups: where in `pairs` each combination of source and languages lies; all that the sampler needs.
 
-    The tables may be memory-mapped (`load`): nothing here copies a text column.
+    The tables may be memory-mapped (`load`) and their texts in many chunks (`corpora.writer`): only `build` copies
+    whole columns. `pairs` is one chunk.
     """
 
     name: str
@@ -74,10 +76,10 @@ class ParallelPairs:
         Raises:
             ValueError: an id occurs twice or is unknown, a text is empty, a column is no language, nothing is left.
         """
-        languages = sorted({*_language_columns(queries, "query_id"), *_language_columns(passages, "passage_id")})
+        languages = sorted({*language_columns(queries, "query_id"), *language_columns(passages, "passage_id")})
         for table, key in ((queries, "query_id"), (passages, "passage_id")):
             _check_unique(table[key], f"{name}: {key}")
-            _check_not_empty(table, key, name)
+            check_not_empty(table, key, name)
         if not len(pairs):
             raise ValueError(f"{name}: there is no pair; give at least one row with query_id, passage_id and source")
         query = _rows(pairs["query_id"], queries["query_id"], f"{name}: pairs name the unknown query_id")
@@ -128,7 +130,7 @@ class ParallelPairs:
 
     def negatives(self, pair_rows: Sequence[int], languages: Sequence[str]) -> list[list[int]]:
         """Rows of each pair's explicit negatives that have a text in the given language, a list per pair."""
-        lists = self.pairs["negatives"].take(pair_rows).to_pylist()
+        lists = _values(self.pairs["negatives"], pair_rows)
         return [[row for row in rows if self._speaks(row, lang)] for rows, lang in zip(lists, languages, strict=True)]
 
     def _speaks(self, passage_row: int, lang: str) -> bool:
@@ -144,43 +146,73 @@ class ParallelPairs:
 
     def positives(self, query_rows: np.ndarray) -> list[np.ndarray]:
         """Rows of the passages known to answer each query, a sorted array per query."""
-        taken = self.queries["positives"].take(query_rows)
-        return [np.asarray(rows, dtype=np.int64) for rows in taken.to_pylist()]
+        return [np.asarray(rows, dtype=np.int64) for rows in _values(self.queries["positives"], query_rows)]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything the corpus holds; equal corpora have equal fingerprints on every machine."""
-        return _digest(self.name, self.queries, self.passages, self.pairs)
+        """SHA-256 of everything the corpus holds; equal corpora have equal fingerprints on every machine.
+
+        A saved corpus has it in corpus.json: `load` takes it from there if the files have the sizes noted with it.
+        """
+        return fingerprint(self.name, self.queries, self.passages, self.pairs)
 
     def save(self, folder: Path) -> None:
-        """Write the corpus as Arrow files, at once: the folder appears complete or not at all."""
+        """Write the corpus as Arrow files, at once: the folder appears complete or not at all.
+
+        Raises:
+            ValueError: the folder holds something else than a corpus, which this would delete.
+        """
+        check_replaceable(folder)
         with replace_folder(folder) as new:
-            for part in ("queries", "passages", "pairs"):
+            for part in PARTS:
                 with pa.ipc.new_file(new / f"{part}.arrow", getattr(self, part).schema) as writer:
                     writer.write_table(getattr(self, part))
-            groups = [vars(group) for group in self.groups]
-            about = {"name": self.name, "languages": self.languages, "groups": groups}
-            (new / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+            self.describe(new)
+
+    def describe(self, folder: Path) -> None:
+        """Write corpus.json beside the Arrow files of this corpus: names, groups, fingerprint, sizes of the files."""
+        sizes = {f"{part}.arrow": (Path(folder) / f"{part}.arrow").stat().st_size for part in PARTS}
+        groups = [vars(group) for group in self.groups]
+        about = {"name": self.name, "languages": self.languages, "groups": groups}
+        about |= {"fingerprint": self.fingerprint, "bytes": sizes}
+        (Path(folder) / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> ParallelPairs:
-        """Open a saved corpus with its texts memory-mapped.
+        """Open a saved corpus memory-mapped: in a moment, however large it is.
 
         Raises:
             FileNotFoundError: the folder holds no saved corpus.
+            ValueError: a file has another size than when the corpus was saved.
         """
-        if not (Path(folder) / "corpus.json").exists():
+        folder = Path(folder)
+        if not (folder / "corpus.json").exists():
             raise FileNotFoundError(f"{folder}: no saved corpus here; make one with ParallelPairs.save")
-        about = json.loads((Path(folder) / "corpus.json").read_text(encoding="utf-8"))
-        tables = [
-            pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{part}.arrow"))).read_all()
-            for part in ("queries", "passages", "pairs")
-        ]
+        about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        for file, size in about.get("bytes", {}).items():
+            if (folder / file).stat().st_size != size:
+                raise ValueError(f"{folder / file}: not the {size} bytes that were saved; write the corpus again")
         groups = [
             PairGroup(g["source"], tuple(g["query_languages"]), tuple(g["passage_languages"]), g["start"], g["stop"])
             for g in about["groups"]
         ]
-        return cls(about["name"], tuple(about["languages"]), *tables, tuple(groups))
+        corpus = cls(about["name"], tuple(about["languages"]), *mapped_tables(folder), tuple(groups))
+        if "fingerprint" in about:
+            vars(corpus)["fingerprint"] = about["fingerprint"]  # where cached_property keeps what it has computed
+        return corpus
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a saved corpus."""
+    folder = Path(folder)
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / "corpus.json").exists():
+        raise ValueError(f"{folder}: holds something else than a saved corpus; give an empty or a new folder")
+
+
+def mapped_tables(folder: Path) -> list[pa.Table]:
+    """The tables of PARTS from a folder's Arrow files, memory-mapped."""
+    return [pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{part}.arrow"))).read_all() for part in PARTS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,10 +268,11 @@ class Benchmark:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the benchmark holds; equal benchmarks have equal fingerprints on every machine."""
-        return _digest(self.name, self.queries, self.candidates, self.relevant)
+        return fingerprint(self.name, self.queries, self.candidates, self.relevant)
 
 
-def _language_columns(table: pa.Table, key: str) -> list[str]:
+def language_columns(table: pa.Table, key: str) -> list[str]:
+    """The columns beside `key`, each a language code; ValueError names one that is not."""
     columns = [column for column in table.column_names if column != key]
     wrong = [column for column in columns if not LANGUAGE.fullmatch(column)]
     if wrong:
@@ -248,14 +281,17 @@ def _language_columns(table: pa.Table, key: str) -> list[str]:
 
 
 def _check_unique(column: pa.ChunkedArray, what: str) -> None:
+    if column.null_count:
+        raise ValueError(f"{what} is null in {column.null_count} rows; give every row an id")
     counts = pc.value_counts(column).flatten()
     double = counts[0].filter(pc.greater(counts[1], 1))
     if len(double):
         raise ValueError(f"{what} {double[0].as_py()!r} occurs more than once; ids must be unique")
 
 
-def _check_not_empty(table: pa.Table, key: str, name: str) -> None:
-    for lang in _language_columns(table, key):
+def check_not_empty(table: pa.Table, key: str, name: str) -> None:
+    """Refuse texts of nothing but white space, by a ValueError that names the row's id."""
+    for lang in language_columns(table, key):
         empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(table[lang])), 0)
         if pc.any(empty).as_py():
             culprit = table[key].filter(empty)[0].as_py()
@@ -301,6 +337,10 @@ def _positives(query: pa.Array, passage: pa.Array, n_queries: int) -> pa.Array:
 
 def _presence(table: pa.Table, languages: Sequence[str]) -> np.ndarray:
     """Bit i of entry r is set where row r has a text in language i."""
+    if len(languages) > 63:
+        raise ValueError(
+            f"{len(languages)} languages are more than the 63 that a corpus can have; write several corpora"
+        )
     bits = np.zeros(len(table), dtype=np.int64)
     for i, lang in enumerate(languages):
         if lang in table.column_names:
@@ -336,7 +376,7 @@ def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: 
     texts = np.empty(len(rows), dtype=object)
     for lang in np.unique(spoken):
         places = np.flatnonzero(spoken == lang)
-        found = table[lang].take(rows[places]).to_pylist() if lang in table.column_names else [None] * len(places)
+        found = _values(table[lang], rows[places]) if lang in table.column_names else [None] * len(places)
         if None in found:
             culprit = table[key][int(rows[places][found.index(None)])].as_py()
             raise ValueError(f"{key} {culprit!r} has no text in {str(lang)!r}")
@@ -344,12 +384,6 @@ def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: 
     return texts.tolist()
 
 
-def _digest(name: str, *tables: pa.Table) -> str:
-    digest = hashlib.sha256(name.encode())
-    for table in tables:
-        for column in table.column_names:
-            digest.update(f"\0{column}\0".encode())
-            for start in range(0, len(table), 65536):
-                values = table[column].slice(start, 65536).to_pylist()
-                digest.update(json.dumps(values, ensure_ascii=False).encode())
-    return digest.hexdigest()
+def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list:
+    """Values of a few rows. Value by value, since `take` first copies a column of several chunks into one."""
+    return [column[int(row)].as_py() for row in rows]
