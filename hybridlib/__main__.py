@@ -130,14 +130,14 @@ def _data(arguments: argparse.Namespace) -> int:
     from hybridlib.corpora.leakage import protect
     from hybridlib.corpora.prepare import describe, prepare
     from hybridlib.corpora.rows import Limits
-    from hybridlib.corpora.table9 import SOURCES
+    from hybridlib.corpora.table9 import SOURCES, find
 
     if not arguments.names:
         print("\n".join(describe()))
         return 0
     if not arguments.output:
         raise ValueError("--output is missing; name the folder to write to")
-    names = list(SOURCES) if arguments.names == ["all"] else arguments.names
+    names = [find(name).name for name in (SOURCES if arguments.names == ["all"] else arguments.names)]
     limits = Limits(tuple(arguments.query_length), tuple(arguments.passage_length), arguments.answer_within)
     protected = protect(arguments.check_leakage) if arguments.check_leakage else None
     options = {"languages": arguments.languages, "limit": arguments.limit, "limits": limits, "protected": protected}

@@ -82,7 +82,7 @@ class StandIn:
         return commit
 
     def fail(self, ending: str, kind: str, times: int = 10**6) -> None:
-        """Answer GETs and HEADs of paths that end so with a fault: 404, 429, 500, 403, gated, cut, wrong or slow."""
+        """Answer paths that end so with a fault: 404, 429, 500, 403, gated, slow; GETs also cut, stalled, wrong."""
         self.faults[ending] = (kind, times)
 
     def fault(self, path: str) -> str | None:
@@ -160,8 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if fault == "cut":
+        if fault in ("cut", "stalled"):
             self.wfile.write(part[: len(part) // 2])
+            self.wfile.flush()
+            if fault == "stalled":
+                self.hub.release.wait(20)
             self.close_connection = True
             return
         self.wfile.write(bytes(byte ^ 1 for byte in part) if fault == "wrong" else part)

@@ -96,6 +96,17 @@ def test_a_damaged_lock_file(hub, commit):
         fetch(REPO, FILE)
 
 
+def test_a_disk_without_links_is_pinned_as_well(hub, commit, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    path = fetch(REPO, FILE)
+    assert not path.is_symlink() and locked()[f"datasets/{REPO}@main/{FILE}"]["revision"] == commit
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(ValueError, match=f"sha256 is .*records.*remove {path} and run again"):
+        fetch(REPO, FILE)
+    path.unlink()
+    assert fetch(REPO, FILE).read_bytes() == CONTENT
+
+
 # ---- without the hub
 
 
@@ -196,6 +207,14 @@ def test_a_silent_hub(hub, commit, monkeypatch):
     with pytest.raises(ConnectionError, match="Timeout.*check the network"):
         fetch(REPO, FILE)
     hub.release.set()
+
+
+def test_a_download_that_falls_silent_goes_on(hub, commit, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 512)
+    hub.fail(FILE, "stalled", times=2)  # the first is the HEAD
+    assert fetch(REPO, FILE).read_bytes() == CONTENT
+    assert hub.requests[-1] == ("GET", f"/datasets/{REPO}/resolve/main/{FILE}", f"bytes={len(CONTENT) // 2}-")
 
 
 # ---- the environment, as a user sets it

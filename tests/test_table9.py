@@ -358,6 +358,8 @@ def test_data_writes_what_it_can_get_and_train_takes_it(hub, tmp_path, capsys):
 def test_data_without_names_shows_the_sources_and_without_output_asks_for_it(capsys):
     assert main(["data"]) == 0
     assert "entity-questions: Table 9 176,975, source -; no open source" in capsys.readouterr().out
+    assert main(["data", "nq", "--output", "x", "--check-leakage", "miracl"]) == 1
+    assert "unknown data set 'nq'" in capsys.readouterr().err
     assert main(["data", "duorc"]) == 1
     assert "--output is missing" in capsys.readouterr().err
 
