@@ -155,7 +155,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from hybridlib.training import TrainingSettings, train
 
     encoder = _encoder(arguments)
-    corpus, validation = _mixed(arguments.pairs, arguments.output), None
+    processes = all_processes(arguments.device)
+    corpus, validation = _mixed(arguments.pairs, arguments.output / "pairs", processes), None
     options = {"batch_size": arguments.batch_size, "seed": arguments.seed, "languages": arguments.languages}
     options |= {"mixture": arguments.mixture, "steps": arguments.steps, "alpha": arguments.alpha}
     sampler = BatchSampler(corpus, arguments.strategy, **options)
@@ -170,7 +171,7 @@ def _train(arguments: argparse.Namespace) -> int:
         **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
-    state, processes = arguments.output / "training.safetensors", all_processes(arguments.device)
+    state = arguments.output / "training.safetensors"
     log = train(encoder, sampler, settings, state, validation=validation, device=arguments.device, progress=True)
     if processes.is_main_process:
         log.to_parquet(arguments.output / "log.parquet")
@@ -247,12 +248,17 @@ def _encoder(arguments: argparse.Namespace):
     return Encoder.load(arguments.checkpoint, **{name: getattr(arguments, name) for name in names})
 
 
-def _mixed(names: list[str], output: Path):
-    """The corpus of that name, or several written as one beside the encoder."""
+def _mixed(names: list[str], folder: Path, processes):
+    """The corpus of that name, or several written as one by the main process; all processes see the folder."""
+    from hybridlib.corpora.base import ParallelPairs
     from hybridlib.corpora.streams import combine
 
-    corpora = [_pairs(name) for name in names]
-    return corpora[0] if len(corpora) == 1 else combine(corpora, output / "pairs")
+    if len(names) == 1:
+        return _pairs(names[0])
+    with processes.main_process_first():
+        if processes.is_main_process:
+            return combine([_pairs(name) for name in names], folder)
+        return ParallelPairs.load(folder)
 
 
 def _pairs(name: str, *, held_out: bool = False):
