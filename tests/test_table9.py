@@ -18,10 +18,10 @@ from made import encoder, parallel_corpus
 from hybridlib import paper
 from hybridlib.__main__ import main
 from hybridlib.corpora import ParallelPairs, mmarco, rows
-from hybridlib.corpora.hub import lock_file
 from hybridlib.corpora.rows import Counts, Limits, Row, filtered, write_rows
 from hybridlib.corpora.streams import combine
 from hybridlib.corpora.table9 import SOURCES, find, load
+from hybridlib.hub import lock_file
 
 
 def parquet(records: list[dict]) -> bytes:

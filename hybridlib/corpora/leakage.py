@@ -19,9 +19,9 @@ import numpy as np
 
 from hybridlib.corpora.base import Benchmark, ParallelPairs, data_folder
 from hybridlib.corpora.files import read_bytes
-from hybridlib.corpora.hub import fetch
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.streams import part_of
+from hybridlib.hub import fetch
 
 SETS = ("xquad-r", "mlqa-r", "miracl")
 MIRACL_LANGUAGES = tuple("ar bn de en es fa fi fr hi id ja ko ru sw te th yo zh".split())

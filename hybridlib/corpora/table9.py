@@ -2,7 +2,7 @@
 
 What each set is read from, its layout, its licence and why its size differs from Table 9's stand in DATA.md and in
 `SOURCES`. Layouts are those of the data sets' cards and file lists; this project has not downloaded the sets. A file is
-looked for as `<folder>/<name>/<path in the repository>`, then fetched from the hub, pinned (`hybridlib.corpora.hub`).
+looked for as `<folder>/<name>/<path in the repository>`, then fetched from the hub, pinned (`hybridlib.hub`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from hybridlib.corpora import mmarco
 from hybridlib.corpora.base import ParallelPairs, data_folder
 from hybridlib.corpora.files import parse_json, read_bytes, read_json_lines
-from hybridlib.corpora.hub import fetch
 from hybridlib.corpora.rows import DEFAULT, Limits, Row, write_rows
+from hybridlib.hub import fetch
 
 ROWS_AT_ONCE = 5_000  # rows of a Parquet file turned into Python objects at a time
 NEGATIVES = 8  # explicit negatives kept per pair

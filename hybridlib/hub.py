@@ -14,8 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
@@ -57,12 +55,14 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, repo_type: s
     what = f"{repo_type} {repo}, {filename} at {revision or 'main'}"
     key = f"{repo_type}s/{repo}@{revision or 'main'}/{filename}"
     known = _read_lock().get(key)
-    with _clear_errors(what, repo, repo_type):
-        path = Path(
-            hf_hub_download(repo, filename, repo_type=repo_type, revision=known["revision"] if known else revision)
-        )
-    found = {"revision": _commit(path, filename), "size": path.stat().st_size, "sha256": _sha256(path)}
-    _check_against_hub(path, what, found["sha256"])
+    commit = known["revision"] if known else revision
+    try:
+        path = Path(hf_hub_download(repo, filename, repo_type=repo_type, revision=commit))
+    except Exception as error:  # the client's own, the network's, the disk's
+        clear = explained(error, what, repo, repo_type)
+        raise clear from (None if clear is error else error)
+    sha256 = verify(path, what) or _sha256(path)
+    found = {"revision": _commit(path, filename), "size": path.stat().st_size, "sha256": sha256}
     if known is None:
         _record(key, found)
     elif found != known:
@@ -93,18 +93,25 @@ def _git_blob(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_against_hub(path: Path, what: str, sha256: str) -> None:
-    """Compare with the hash in the name of the cached blob; where links are not to be had there is none."""
+def verify(path: Path, what: str) -> str | None:
+    """Compare a cached file with the checksum the hub states, which its blob is named after; no link, no comparison.
+
+    Returns:
+        The SHA-256 where that is what was compared: for files in LFS.
+
+    Raises:
+        ValueError: they differ; the file has been removed from the cache.
+    """
     if not path.is_symlink():
-        return
+        return None
     blob = path.parent / os.readlink(path)
     stated = blob.name
     if re.fullmatch("[0-9a-f]{64}", stated):
-        found = sha256
+        found = _sha256(path)
     elif re.fullmatch("[0-9a-f]{40}", stated):
         found = _git_blob(path)
     else:
-        return
+        return None
     if found != stated:
         blob.unlink()
         path.unlink()
@@ -112,6 +119,7 @@ def _check_against_hub(path: Path, what: str, sha256: str) -> None:
             f"{what}: the hub states the checksum {stated}, the content has {found}; it was damaged on its way or in "
             "the cache and has been removed there: run again"
         )
+    return found if len(found) == 64 else None
 
 
 # ---- the lock file
@@ -136,22 +144,13 @@ def _record(key: str, found: dict) -> None:
 # ---- errors
 
 
-@contextmanager
-def _clear_errors(what: str, repo: str, repo_type: str) -> Iterator[None]:
-    """What the hub's client raises, its own errors and the network's, as one that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):  # a name; the disk
-            raise
-        raise _explained(error, what, repo, repo_type) from error
-
-
-def _explained(error: Exception, what: str, repo: str, repo_type: str) -> OSError:
-    """The error to raise; LocalEntryNotFoundError says that the cache is empty, its cause why the hub gave none."""
+def explained(error: Exception, what: str, repo: str, repo_type: str) -> Exception:
+    """What the hub's client raised as an error that says what to do; as it is where the disk or a name is wrong."""
+    if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
+        return error
     page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo}"
-    local = isinstance(error, LocalEntryNotFoundError)
-    cause = error.__cause__ if local else error
+    # LocalEntryNotFoundError only says that the cache is empty, its cause why the hub gave none.
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
     if cause is None or isinstance(cause, OfflineModeIsEnabled):
         return FileNotFoundError(
             f"{what}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads; unset it once, "
