@@ -167,7 +167,7 @@ QUERIES = {
     "german": {11: "was ist eins"},
     "hindi": {10: "शून्य क्या है", 11: "एक क्या है"},
 }
-TRIPLES = [(10, 0, 1), (11, 1, 0), (10, 0, 2), (12, 7, 0), (10, 0, 1)]
+TRIPLES = [(10, 0, 1), (11, 1, 0), (10, 0, 2), (12, 7, 0), (10, 0, 1), (11, 1, 1)]  # the last is none
 
 
 def tsv(records) -> bytes:
@@ -268,6 +268,7 @@ def test_ids_do_not_depend_on_order_or_filters(tmp_path):
 
 def test_writing_in_small_chunks_is_the_same(tmp_path, monkeypatch):
     made = [Row(f"question {i}", f"passage {i % 3}", negatives=(f"passage {(i + 1) % 3}", "")) for i in range(9)]
+    made[0] = Row("question 0", "passage 0", negatives=("passage 0", "passage 1"))
     whole, counts = write_rows(tmp_path / "one", made, name="made")
     assert counts.more["negatives left out"] == 9
     monkeypatch.setattr(rows, "CHUNK", 2)

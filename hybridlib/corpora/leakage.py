@@ -146,8 +146,8 @@ def miracl_questions(folder: Path | None) -> Iterator[str]:
 
 
 def _labels(text: str | None, protected: Protected) -> list[str]:
-    key = digest(text) if text else 0
-    return [label for label, texts in protected.texts.items() if key in texts] if key else []
+    key = digest(text) if text else 0  # which is in no set
+    return [label for label, texts in protected.texts.items() if key in texts]
 
 
 def _texts(column) -> Iterator[str | None]:
