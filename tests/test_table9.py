@@ -371,7 +371,7 @@ def test_several_corpora_become_one(tmp_path):
         made = [Row(f"{name} question {i}", f"{name} passage {i}", negatives=(f"{name} passage 0",)) for i in range(5)]
         parts.append(write_rows(tmp_path / name, made, name=name)[0])
     both = combine(parts, tmp_path / "both")
-    assert texts(both) == sorted(texts(parts[0]) + texts(parts[1]))
+    assert both.name == "a+b" and texts(both) == sorted(texts(parts[0]) + texts(parts[1]))
     assert [(group.source, group.stop - group.start) for group in both.groups] == [("a", 5), ("b", 5)]
     with pytest.raises(ValueError, match="two are named 'a'"):
         combine([parts[0], parts[0]], tmp_path / "x")

@@ -17,8 +17,11 @@ from hybridlib.corpora.writer import write_pairs
 CHUNK = 50_000  # rows of a table at a time
 
 
-def combine(corpora: Sequence[ParallelPairs], folder: Path, *, name: str = "combined") -> ParallelPairs:
+def combine(corpora: Sequence[ParallelPairs], folder: Path, *, name: str | None = None) -> ParallelPairs:
     """Write several corpora as one; sources stay as they are, ids get the corpus's name in front.
+
+    Args:
+        name: of the whole; default the names with a plus between them.
 
     Raises:
         ValueError: there is none, or two have the same name.
@@ -28,7 +31,7 @@ def combine(corpora: Sequence[ParallelPairs], folder: Path, *, name: str = "comb
         raise ValueError(f"corpora: {f'two are named {double[0]!r}' if double else 'none given'}; give each one once")
     parts = [streams(corpus, prefix=f"{corpus.name}/") for corpus in corpora]
     joined = {part: chain(*(some[part] for some in parts)) for part in ("queries", "passages", "pairs")}
-    return write_pairs(folder, name=name, **joined)
+    return write_pairs(folder, name=name or "+".join(corpus.name for corpus in corpora), **joined)
 
 
 def part_of(corpus: ParallelPairs, folder: Path, *, queries: np.ndarray, passages: np.ndarray) -> ParallelPairs:
