@@ -1,4 +1,4 @@
-"""Command line for clusters and scripts: python -m hybridlib train | evaluate | tables."""
+"""Command line for clusters and scripts: python -m hybridlib data | train | evaluate | tables."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hybridlib", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, add, run, text in (
+        ("data", _add_data, _data, "write data sets of the paper's Table 9 as corpora to train on"),
         ("train", _add_train, _train, "train an encoder with one strategy"),
         ("evaluate", _add_evaluate, _evaluate, "measure a checkpoint in all settings of a benchmark"),
         ("tables", _add_tables, _tables, "the paper's tables beside what was reproduced of them"),
@@ -40,9 +41,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets, or: all; none: show which there are")
+    parser.add_argument("--output", type=Path, help="folder; each data set gets a folder of its own in it")
+    parser.add_argument("--languages", nargs="+", help="mMARCO's languages (None: the seven of Table 9)")
+    parser.add_argument("--limit", type=int, help="pairs of each data set at most; of mMARCO triples to read")
+    parser.add_argument("--query-length", type=int, nargs=2, default=(3, 1_000), help="characters, fewest and most")
+    parser.add_argument("--passage-length", type=int, nargs=2, default=(3, 50_000), help="characters, fewest and most")
+    parser.add_argument("--answer-within", type=int, help="characters of the passage that must hold the answer")
+    parser.add_argument(
+        "--check-leakage", nargs="+", metavar="SET", help="take out texts of xquad-r, mlqa-r, miracl and count them"
+    )
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="folder or hub name to start from")
-    parser.add_argument("--pairs", required=True, help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), or: demo")
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        nargs="+",
+        help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), folder that `data` wrote, or: demo; several mix",
+    )
     parser.add_argument("--output", required=True, type=Path, help="folder for the trained encoder and its log")
     parser.add_argument("--strategy", default="hybrid", help="x-x-mono, x-y, hybrid, x-x or en-en")
     parser.add_argument("--alpha", type=float, help="share of monolingual batches; hybrid only (None: 0.5)")
@@ -107,14 +126,38 @@ def _add_tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder for Markdown, LaTeX and CSV")
 
 
+def _data(arguments: argparse.Namespace) -> int:
+    from hybridlib.corpora.leakage import protect
+    from hybridlib.corpora.prepare import describe, prepare
+    from hybridlib.corpora.rows import Limits
+    from hybridlib.corpora.table9 import SOURCES, find
+
+    if not arguments.names:
+        print("\n".join(describe()))
+        return 0
+    if not arguments.output:
+        raise ValueError("--output is missing; name the folder to write to")
+    names = [find(name).name for name in (SOURCES if arguments.names == ["all"] else arguments.names)]
+    limits = Limits(tuple(arguments.query_length), tuple(arguments.passage_length), arguments.answer_within)
+    protected = protect(arguments.check_leakage) if arguments.check_leakage else None
+    options = {"languages": arguments.languages, "limit": arguments.limit, "limits": limits, "protected": protected}
+    written = 0
+    for prepared in prepare(names, arguments.output, **options):
+        print("\n".join(prepared.lines()), file=sys.stderr if prepared.problem else sys.stdout, flush=True)
+        written += not prepared.problem
+    return 0 if written else 1
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from hybridlib.card import write_labels
     from hybridlib.gradients import all_processes
     from hybridlib.sampler import BatchSampler
+    from hybridlib.tokens import TokenizedPairs
     from hybridlib.training import TrainingSettings, train
 
     encoder = _encoder(arguments)
-    corpus, validation = _pairs(arguments.pairs), None
+    processes = all_processes(arguments.device)
+    corpus, validation = _mixed(arguments.pairs, arguments.output / "pairs", processes), None
     options = {"batch_size": arguments.batch_size, "seed": arguments.seed, "languages": arguments.languages}
     options |= {"mixture": arguments.mixture, "steps": arguments.steps, "alpha": arguments.alpha}
     sampler = BatchSampler(corpus, arguments.strategy, **options)
@@ -129,8 +172,10 @@ def _train(arguments: argparse.Namespace) -> int:
         **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
-    state, processes = arguments.output / "training.safetensors", all_processes(arguments.device)
-    log = train(encoder, sampler, settings, state, validation=validation, device=arguments.device, progress=True)
+    state = arguments.output / "training.safetensors"
+    tokens = TokenizedPairs(corpus, encoder, arguments.output / "tokens")
+    options = {"validation": validation, "tokens": tokens, "device": arguments.device, "progress": True}
+    log = train(encoder, sampler, settings, state, **options)
     if processes.is_main_process:
         log.to_parquet(arguments.output / "log.parquet")
         encoder.save(arguments.output / "encoder")
@@ -206,12 +251,27 @@ def _encoder(arguments: argparse.Namespace):
     return Encoder.load(arguments.checkpoint, **{name: getattr(arguments, name) for name in names})
 
 
+def _mixed(names: list[str], folder: Path, processes):
+    """The corpus of that name, or several written as one by the main process; all processes see the folder."""
+    from hybridlib.corpora.base import ParallelPairs
+    from hybridlib.corpora.writer import concatenate
+
+    if len(names) == 1:
+        return _pairs(names[0])
+    with processes.main_process_first():
+        if processes.is_main_process:
+            corpora = [_pairs(name) for name in names]
+            return concatenate(folder, corpora, "+".join(corpus.name for corpus in corpora))
+        return ParallelPairs.load(folder)
+
+
 def _pairs(name: str, *, held_out: bool = False):
+    from hybridlib.corpora.base import ParallelPairs
     from hybridlib.corpora.embedded import build_corpus
     from hybridlib.corpora.own import load_pairs
 
     if name != "demo":
-        return load_pairs(Path(name))
+        return ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name))
     return build_corpus().dev_pairs if held_out else build_corpus().train
 
 

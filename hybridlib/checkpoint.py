@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from hybridlib.hub import explained, verify
 from hybridlib.storage import replace_folder, write_json
 
 POOLINGS = ("mean", "cls", "pooler")
@@ -117,11 +118,11 @@ def _local_folder(name: str, revision: str | None) -> Path:
         local = _download(name, revision, ["*.json", "*.txt", "*.model", "*.safetensors"])
         if not any(local.glob("*.safetensors")):
             _download(name, revision, ["*pytorch_model*.bin"])
+        for path in local.rglob("*"):
+            verify(path, f"{name}, {path.relative_to(local)}")
     except Exception as error:  # the hub's client raises its own errors, the network's and the file system's
-        raise CheckpointError(
-            f"{name} is no folder here, and the hub or its cache gave no repository of that name at revision "
-            f"{revision or 'main'} ({type(error).__name__}): check the name, the revision and the network"
-        ) from error
+        reason = explained(error, f"model {name} at {revision or 'main'}", name, "model")
+        raise CheckpointError(f"{name} is no folder here, and as a repository of the hub: {reason}") from error
     return local
 
 

@@ -27,3 +27,28 @@ def data_folder() -> Path:
     folder = Path(value)
     assert folder.is_dir(), f"HYBRIDLIB_DATA={value} is no folder"
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A stand-in for the Hugging Face hub that this process talks to, with empty caches and no waiting."""
+    import time
+    import types
+
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+    from standin import StandIn
+
+    with StandIn() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        quick = types.SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+        for module in (_http, file_download):
+            monkeypatch.setattr(module, "time", quick)
+        monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("HYBRIDLIB_DATA", raising=False)
+        yield server

@@ -512,7 +512,9 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_name_that_the_hub_does_not_give_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="nobody/nothing is no folder here.*revision v1.*check the name"):
+    with pytest.raises(
+        CheckpointError, match="nobody/nothing is no folder here.*model nobody/nothing at v1: not in the cache"
+    ):
         Encoder.load("nobody/nothing", revision="v1")
 
 

@@ -1,0 +1,85 @@
+"""`python -m hybridlib data`: data sets read, filtered, checked for leaks and written, a folder each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridlib.corpora.base import ParallelPairs
+from hybridlib.corpora.leakage import Protected, find_leaks, without
+from hybridlib.corpora.rows import DEFAULT, Counts, Limits
+from hybridlib.corpora.table9 import SOURCES, find, load
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of a data set; `problem` says why it was left out, else it is empty."""
+
+    name: str
+    problem: str = ""
+    pairs: int = 0
+    counts: Counts | None = None
+    languages: tuple[str, ...] = ()
+    leaks: dict[tuple[str, str, str], int] | None = None
+
+    def lines(self) -> Iterator[str]:
+        """What to print, the first line about the data set, then one for each kind of leak."""
+        if self.problem:
+            yield f"{self.name}: left out. {self.problem}"
+            return
+        size = find(self.name).paper_size
+        yield (
+            f"{self.name}: {self.pairs:,} pairs in {' '.join(self.languages)}; Table 9 has "
+            f"{f'{size:,}' if size else 'none'}; read {self.counts.read:,}, dropped {_listed(self.counts.dropped)}"
+        )
+        if self.counts.more:
+            yield f"  besides: {_listed(self.counts.more)}"
+        if self.leaks is not None:
+            labelled = {f"{part} in {lang} = {label}": n for (part, lang, label), n in sorted(self.leaks.items())}
+            yield f"  also in evaluation sets, taken out: {_listed(labelled)}"
+
+
+def prepare(
+    names: Iterable[str],
+    output: Path,
+    *,
+    languages: Iterable[str] | None = None,
+    limit: int | None = None,
+    limits: Limits = DEFAULT,
+    protected: Protected | None = None,
+) -> Iterator[Prepared]:
+    """Write each data set to `<output>/<name>`; one that cannot be had is left out, the others go on.
+
+    Raises:
+        ValueError: a name is unknown; the texts of a file are not of its layout.
+    """
+    for source in [find(name) for name in names]:
+        folder = Path(output) / source.name
+        try:
+            corpus = load(source.name, folder, languages=languages, limit=limit, limits=limits)
+        except OSError as error:
+            yield Prepared(source.name, str(error))
+            continue
+        counts = Counts.load(folder)
+        corpus, leaks = _checked(corpus, protected, folder)
+        counts.save(folder)  # writing the corpus anew has replaced the folder
+        yield Prepared(source.name, "", len(corpus), counts, corpus.languages, leaks)
+
+
+def _checked(corpus: ParallelPairs, protected: Protected | None, folder: Path) -> tuple[ParallelPairs, dict | None]:
+    if protected is None:
+        return corpus, None
+    leaks = find_leaks(corpus, protected)
+    return (without(corpus, leaks, folder) if leaks else corpus), dict(leaks.counts)
+
+
+def describe() -> Iterator[str]:
+    """A line for each data set: name, Table 9's size, the source's rows, where it is from, licence."""
+    for source in SOURCES.values():
+        size, rows = (f"{n:,}" if n else "-" for n in (source.paper_size, source.rows))
+        yield f"{source.name}: Table 9 {size}, source {rows}; {source.repo or 'no open source'}; {source.licence}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "none"
