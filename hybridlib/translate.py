@@ -120,17 +120,16 @@ def translate_pairs(
     shards = list(_plan(pairs, languages, folder / "shards", asked, source, rows_per_shard))
     make_parent(folder / "shards" / "any")
     _work(shards, pairs, translator, source, settings, progress)
-    assembled = {"corpus": pairs.fingerprint, "shards": [shard.path.name for shard in shards], **asdict(limits)}
-    key = _digest({**assembled, "keep_flagged": keep_flagged})
     with FileLock(folder / "assembly.lock"):
-        if not _is_assembled(folder, key):
+        made = {"source corpus": pairs.fingerprint, **asked, "limits": asdict(limits), "keep_flagged": keep_flagged}
+        made |= {"checkpoint": translator.folder.name, "shards": _digest([shard.path.name for shard in shards])}
+        if not _is_assembled(folder, made):
             rows = _write_rows(folder / "translations.parquet", shards, pairs, source, limits)
             counts = _counts(rows, keep_flagged)
             _assemble(pairs, rows, keep_flagged).save(folder / "corpus")
-            write_json(folder / "translated.json", {"key": key, "counts": counts.to_dict("records")})
+            write_json(folder / "translated.json", {**made, "counts": counts.to_dict("records")})
     done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
-    columns = ["side", "lang", "texts", *FLAGS, "flagged", "kept"]
-    counts = pd.DataFrame(done["counts"], columns=columns)
+    counts = pd.DataFrame(done["counts"], columns=["side", "lang", "texts", *FLAGS, "flagged", "kept"])
     return Translated(ParallelPairs.load(folder / "corpus"), folder / "translations.parquet", counts)
 
 
@@ -214,12 +213,13 @@ def _done(
 # ---- what they become
 
 
-def _is_assembled(folder: Path, key: str) -> bool:
-    """Whether translated.json, written last, is of this key and names files that are there."""
+def _is_assembled(folder: Path, made: dict) -> bool:
+    """Whether translated.json, written last, says that this was made, and the files are there."""
     done = folder / "translated.json"
     if not (done.exists() and (folder / "corpus").is_dir() and (folder / "translations.parquet").exists()):
         return False
-    return json.loads(done.read_text(encoding="utf-8"))["key"] == key
+    found = json.loads(done.read_text(encoding="utf-8"))
+    return {**found, "counts": None} == {**made, "counts": None}
 
 
 def _write_rows(path: Path, shards: Sequence[_Shard], pairs: ParallelPairs, source: str, limits: Limits) -> pa.Table:
@@ -290,7 +290,7 @@ def _key(side: str) -> str:
     return {"queries": "query_id", "passages": "passage_id"}[side]
 
 
-def _digest(content: dict) -> str:
+def _digest(content: dict | list) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridlib.corpora.embedded import LANGUAGES, build_corpus
+from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.flags import FLAGS, Limits, damage, find_flags, has_loop, rates
 from hybridlib.languages import NLLB, script_of, scripts
 
@@ -152,3 +153,15 @@ def test_good_texts_of_the_embedded_corpus_are_hardly_flagged_and_damaged_ones_a
 def test_a_language_without_another_script_beside_it_is_named():
     with pytest.raises(ValueError, match="in another script than 'de'"):
         rates({"en": ["a"], "de": ["b"]})
+
+
+def test_of_the_questions_of_xquad_hardly_any_is_flagged_but_those_left_in_english(data_folder):
+    rows = load_lareqa("xquad-r").queries.to_pylist()
+    texts = {(row["lang"], row["question_id"]): row["text"] for row in rows}
+    flagged = {}
+    for (lang, question), text in texts.items():
+        if lang != "en":
+            flagged[lang, question] = find_flags(texts["en", question], text, lang=lang)
+    in_english = [key for key, text in texts.items() if key[0] == "el" and text == texts["en", key[1]]]
+    assert len(in_english) == 3 and all(flagged.pop(key) == ("copied", "wrong_script") for key in in_english)
+    assert len(flagged) == 11_897 and sum(map(bool, flagged.values())) <= 4

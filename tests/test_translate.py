@@ -278,6 +278,8 @@ def test_rows_keep_their_ids_and_flagged_ones_stay_out(translator, tmp_path):
     assert made.counts["flagged"].sum() == len(flagged) == made.counts["texts"].sum() - made.counts["kept"].sum()
     for flag in FLAGS:
         assert made.counts[flag].sum() == sum(row[flag] for row in rows)
+    told = json.loads((tmp_path / "translated.json").read_text())
+    assert told["model"] == translator.fingerprint and told["beams"] == 1 and told["limits"]["repeats"] == 4
 
 
 def test_what_is_complete_is_not_made_again_and_what_is_torn_is(translator, tmp_path, monkeypatch):
