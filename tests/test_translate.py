@@ -17,7 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 from made import parallel_corpus
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer, PreTrainedTokenizerFast
 
 from hybridlib import translate
@@ -117,6 +117,19 @@ def test_a_text_alone_is_translated_as_in_a_batch(translator):
     together = translator.translate(TEXTS, target="de", settings=TranslationSettings(growth=1, batch_tokens=400))
     alone = [translator.translate([text], target="de", settings=SHORT)[0] for text in TEXTS]
     assert together == alone
+
+
+def test_languages_keep_the_tokens_of_the_file(tmp_path):
+    """The layout of the published NLLB-200: languages behind the vocabulary, the mask last, no list in the config."""
+    inner = Tokenizer(models.BPE(vocab=dict(VOCABULARY), merges=[], unk_token="<unk>", fuse_unk=True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.add_special_tokens([*SPECIAL, *sorted(NLLB.values()), AddedToken("<mask>", lstrip=True, special=True)])
+    save_model(tmp_path, inner.get_vocab_size())
+    inner.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "NllbTokenizer", "additional_special_tokens": None, "src_lang": "eng_Latn"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    found = Translator.load(tmp_path, device="cpu").languages
+    assert found == {lang: inner.token_to_id(code) for lang, code in NLLB.items()}
 
 
 def test_weights_may_be_a_pickle_of_tensors(nllb, translator, tmp_path, caplog):
