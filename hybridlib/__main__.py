@@ -1,4 +1,4 @@
-"""Command line for clusters and scripts: python -m hybridlib data | train | evaluate | tables."""
+"""Command line for clusters and scripts: python -m hybridlib data | translate | train | evaluate | tables."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _add_train, _train, "train an encoder with one strategy"),
         ("evaluate", _add_evaluate, _evaluate, "measure a checkpoint in all settings of a benchmark"),
         ("tables", _add_tables, _tables, "the paper's tables beside what was reproduced of them"),
+        ("translate", _add_translate, _translate, "add languages to pairs with NLLB-200 or M2M-100"),
     ):
         command = commands.add_parser(
             name,
@@ -60,7 +61,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         required=True,
         nargs="+",
-        help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), folder that `data` wrote, or: demo; several mix",
+        help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), folder that `data` or `translate` wrote, or: demo; several mix",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the trained encoder and its log")
     parser.add_argument("--strategy", default="hybrid", help="x-x-mono, x-y, hybrid, x-x or en-en")
@@ -146,6 +147,24 @@ def _data(arguments: argparse.Namespace) -> int:
         print("\n".join(prepared.lines()), file=sys.stderr if prepared.problem else sys.stdout, flush=True)
         written += not prepared.problem
     return 0 if written else 1
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Several processes started with the same arguments share the work; a killed one is started again."
+    parser.add_argument("--model", default="facebook/nllb-200-distilled-600M", help="folder or hub name")
+    parser.add_argument("--revision", help="commit of a hub model")
+    parser.add_argument("--pairs", required=True, help="as for train")
+    parser.add_argument("--source", default="en", help="language to translate from")
+    parser.add_argument("--languages", nargs="+", required=True, help="to translate into, where a text lacks them")
+    parser.add_argument("--output", required=True, type=Path, help="folder; train reads its corpus/ as --pairs")
+    parser.add_argument("--beams", type=int, default=1, help="1 is greedy")
+    parser.add_argument("--max-source-tokens", type=int, default=200, help="longer sentences are cut")
+    parser.add_argument("--batch-tokens", type=int, default=1024, help="padded source tokens translated at once")
+    parser.add_argument("--rows-per-shard", type=int, default=512, help="texts that a killed run may repeat")
+    parser.add_argument("--keep-flagged", action="store_true", help="keep copied, looping and other odd translations")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (None: the GPU of $LOCAL_RANK, else the first, if any)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -244,6 +263,22 @@ def _tables(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _translate(arguments: argparse.Namespace) -> int:
+    from hybridlib.translate import TranslationSettings, Translator, translate_pairs
+
+    pairs = _pairs(arguments.pairs)
+    names = ("beams", "max_source_tokens", "batch_tokens")
+    settings = TranslationSettings(**{name: getattr(arguments, name) for name in names})
+    options = {name: getattr(arguments, name) for name in ("source", "rows_per_shard", "keep_flagged")}
+    dtype = _dtype(arguments.precision)
+    translator = Translator.load(arguments.model, revision=arguments.revision, device=arguments.device, dtype=dtype)
+    options |= {"settings": settings, "progress": not arguments.quiet}
+    made = translate_pairs(pairs, arguments.languages, arguments.output, translator, **options)
+    print(made.counts.to_string(index=False))
+    print(f"{len(made.corpus)} pairs in {' '.join(made.corpus.languages)}: {arguments.output / 'corpus'}")
+    return 0
+
+
 def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
 
@@ -270,8 +305,10 @@ def _pairs(name: str, *, held_out: bool = False):
     from hybridlib.corpora.embedded import build_corpus
     from hybridlib.corpora.own import load_pairs
 
+    if Path(name).is_dir():
+        return ParallelPairs.load(Path(name))
     if name != "demo":
-        return ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name))
+        return load_pairs(Path(name))
     return build_corpus().dev_pairs if held_out else build_corpus().train
 
 

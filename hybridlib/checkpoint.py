@@ -76,8 +76,8 @@ def read_checkpoint(name_or_folder: str | Path, *, pooling: str | None = None, r
     """
     if pooling not in (None, *POOLINGS):
         raise CheckpointError(f"pooling is {pooling!r}: choose one of {', '.join(POOLINGS)}")
-    folder = _local_folder(str(name_or_folder), revision)
-    with _clear_errors(folder), _quiet():
+    folder = local_folder(str(name_or_folder), revision)
+    with clear_errors(folder), quiet():
         return _read_parts(_layout(folder), pooling)
 
 
@@ -89,7 +89,7 @@ def write_checkpoint(folder: str | Path, parts: Parts) -> None:
     folder = Path(folder)
     if folder.exists() and not _replaceable(folder):
         raise CheckpointError(f"{folder} exists and is no checkpoint: choose another folder or move it away")
-    with replace_folder(folder) as new, _quiet():
+    with replace_folder(folder) as new, quiet():
         _write_parts(new, parts)
 
 
@@ -105,7 +105,7 @@ def positions(backbone: PreTrainedModel) -> int | None:
 # ---- finding
 
 
-def _local_folder(name: str, revision: str | None) -> Path:
+def local_folder(name: str, revision: str | None) -> Path:
     """The folder of that name, or the hub's repository, downloaded or found in the hub's cache."""
     folder = Path(name)
     if folder.is_dir():
@@ -271,7 +271,7 @@ def _read_json(path: Path) -> Any:
 
 
 @contextmanager
-def _clear_errors(folder: Path) -> Iterator[None]:
+def clear_errors(folder: Path, what: str = "encoder") -> Iterator[None]:
     """What the libraries raise over missing and torn files, as one error that names the folder."""
     try:
         yield
@@ -279,11 +279,11 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # OSError, RuntimeError, KeyError, SafetensorError, UnpicklingError and more
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise CheckpointError(f"{folder} is no complete encoder ({reason}): fetch the checkpoint again") from error
+        raise CheckpointError(f"{folder} is no complete {what} ({reason}): fetch the checkpoint again") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and load report: what they tell is checked here and raised."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
