@@ -61,7 +61,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         required=True,
         nargs="+",
-        help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), folder that `data` or `translate` wrote, or: demo; several mix",
+        help="JSONL, JSONL.gz or Parquet file of pairs (DATA.md), saved corpus (folder), or: demo; several mix",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the trained encoder and its log")
     parser.add_argument("--strategy", default="hybrid", help="x-x-mono, x-y, hybrid, x-x or en-en")
