@@ -55,7 +55,9 @@ class TextFile:
         if not hashes:
             raise ValueError(f"{self.name}: there is no row with a {self.key}; give at least one")
         self.pattern = np.concatenate(pattern)
-        self._sort(np.concatenate(hashes))
+        del pattern
+        hashes = np.concatenate(hashes)  # the pieces go before the sort takes its memory
+        self._sort(hashes)
 
     def _checked(self, table: pa.Table) -> pa.Table:
         """The table with its columns in order and as strings; its languages are noted."""
