@@ -4,7 +4,7 @@
 
 Made up are as many triples, queries, passages and languages as mMARCO's training set has (unicamp-dl/mmarco: 39,780,811
 triples of a query, a passage and a negative; 808,731 queries; 8,841,823 passages), with fewer pairs in proportion. Only
-the texts are smaller: a few made-up words, about 20 bytes where mMARCO's passages have about 350.
+the texts are smaller: a few made-up words, about 20 bytes where mMARCO's passages have hundreds.
 
 The corpus is written by `write_pairs` in one process and opened in a fresh one, which builds every sampler and draws
 batches with their texts; before, the files are dropped from the page cache where the system allows it. Memory is what

@@ -72,6 +72,7 @@ def test_pieces_give_the_corpus_that_the_whole_gives(tables, cuts, size):
     built = ParallelPairs.build(*tables, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(textfile, "TEXTS", size)
+        patch.setattr(textfile, "CHUNK_ROWS", size)
         patch.setattr(writer, "PAIRS", size)
         streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in tables), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
@@ -169,6 +170,7 @@ def test_a_file_that_was_cut_is_named(tmp_path):
 
 def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
     monkeypatch.setattr(textfile, "TEXTS", 7)
+    monkeypatch.setattr(textfile, "CHUNK_BYTES", 1)
     built = parallel_corpus(negatives=True)
     ids = [str(i) for i in range(40)]
     pairs = {"query_id": ids, "passage_id": ids, "source": ["made"] * 40}

@@ -12,7 +12,10 @@ import pyarrow as pa
 
 from hybridlib.corpora.base import check_not_empty, language_columns
 
-TEXTS = 16_384  # rows of texts in a chunk of the files, at least: Arrow's strings take 2 GB a chunk and language
+# Chunks of the files: Arrow's strings take 2 GB a chunk and language, and opening a file reads some MB of each chunk
+# ahead, of small ones all, so that a corpus in small chunks would be read whole before the first batch.
+CHUNK_ROWS, CHUNK_BYTES = 262_144, 2**27
+TEXTS = 16_384  # rows of the pieces that chunks are made of
 
 
 class TextFile:
@@ -52,7 +55,9 @@ class TextFile:
         if not hashes:
             raise ValueError(f"{self.name}: there is no row with a {self.key}; give at least one")
         self.pattern = np.concatenate(pattern)
-        self._sort(np.concatenate(hashes))
+        del pattern
+        hashes = np.concatenate(hashes)  # the pieces go before the sort takes its memory
+        self._sort(hashes)
 
     def _checked(self, table: pa.Table) -> pa.Table:
         """The table with its columns in order and as strings; its languages are noted."""
@@ -140,15 +145,15 @@ def _schema(columns: Sequence[str]) -> pa.Schema:
 
 
 def _rechunked(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of one chunk and TEXTS to 2 TEXTS rows (the last may have fewer)."""
-    held, rows = [], 0
+    """The same rows in tables of one chunk, cut where a chunk has reached CHUNK_ROWS or CHUNK_BYTES."""
+    held, rows, size = [], 0, 0
     for table in tables:
         for start in range(0, len(table), TEXTS):
             held.append(table.slice(start, TEXTS))
-            rows += len(held[-1])
-            if rows >= TEXTS:
+            rows, size = rows + len(held[-1]), size + held[-1].nbytes
+            if rows >= CHUNK_ROWS or size >= CHUNK_BYTES:
                 yield pa.concat_tables(held, promote_options="default").combine_chunks()
-                held, rows = [], 0
+                held, rows, size = [], 0, 0
     if held:
         yield pa.concat_tables(held, promote_options="default").combine_chunks()
 
