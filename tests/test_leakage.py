@@ -14,7 +14,7 @@ from made import parallel_corpus
 from hybridlib.__main__ import main
 from hybridlib.corpora import Benchmark, ParallelPairs, leakage
 from hybridlib.corpora.leakage import MIRACL_LANGUAGES, Protected, digest, find_leaks, normalised, protect, without
-from hybridlib.corpora.rows import Row, write_rows
+from hybridlib.corpora.rows import Counts, Row, write_rows
 from hybridlib.corpora.table9 import find
 
 
@@ -156,7 +156,8 @@ def test_the_command_counts_and_takes_out(tmp_path, monkeypatch, capsys, hub):
     assert "taken out: 1 queries in en = miracl question" in printed
     corpus = ParallelPairs.load(tmp_path / "out" / "newsqa")
     assert corpus.queries["en"].to_pylist() == ["Which city was wet?"]
-    assert (tmp_path / "out" / "newsqa" / "counts.json").exists()
+    counts = Counts.load(tmp_path / "out" / "newsqa")
+    assert (counts.kept, counts.leaks) == (2, {"queries in en = miracl question": 1})
 
 
 def test_rows_and_benchmark_together(tmp_path):

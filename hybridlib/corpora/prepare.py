@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybridlib.corpora.base import ParallelPairs
 from hybridlib.corpora.leakage import Protected, find_leaks, without
 from hybridlib.corpora.rows import DEFAULT, Counts, Limits
 from hybridlib.corpora.table9 import SOURCES, find, load
@@ -21,10 +20,9 @@ class Prepared:
     pairs: int = 0
     counts: Counts | None = None
     languages: tuple[str, ...] = ()
-    leaks: dict[tuple[str, str, str], int] | None = None
 
     def lines(self) -> Iterator[str]:
-        """What to print, the first line about the data set, then one for each kind of leak."""
+        """What to print: a line about the data set, then what else was counted."""
         if self.problem:
             yield f"{self.name}: left out. {self.problem}"
             return
@@ -35,9 +33,8 @@ class Prepared:
         )
         if self.counts.more:
             yield f"  besides: {_listed(self.counts.more)}"
-        if self.leaks is not None:
-            labelled = {f"{part} in {lang} = {label}": n for (part, lang, label), n in sorted(self.leaks.items())}
-            yield f"  also in evaluation sets, taken out: {_listed(labelled)}"
+        if self.counts.leaks is not None:
+            yield f"  also in evaluation sets, taken out: {_listed(self.counts.leaks)}"
 
 
 def prepare(
@@ -62,16 +59,12 @@ def prepare(
             yield Prepared(source.name, str(error))
             continue
         counts = Counts.load(folder)
-        corpus, leaks = _checked(corpus, protected, folder)
-        counts.save(folder)  # writing the corpus anew has replaced the folder
-        yield Prepared(source.name, "", len(corpus), counts, corpus.languages, leaks)
-
-
-def _checked(corpus: ParallelPairs, protected: Protected | None, folder: Path) -> tuple[ParallelPairs, dict | None]:
-    if protected is None:
-        return corpus, None
-    leaks = find_leaks(corpus, protected)
-    return (without(corpus, leaks, folder) if leaks else corpus), dict(leaks.counts)
+        if protected is not None:
+            leaks = find_leaks(corpus, protected)
+            counts.leaks = {f"{part} in {lang} = {label}": n for (part, lang, label), n in sorted(leaks.counts.items())}
+            corpus = without(corpus, leaks, folder) if leaks else corpus
+            counts.save(folder)  # beside the corpus, which may be a new one
+        yield Prepared(source.name, "", len(corpus), counts, corpus.languages)
 
 
 def describe() -> Iterator[str]:

@@ -65,12 +65,14 @@ class Counts:
     Attributes:
         dropped: name of the filter -> rows it took; a row counts for the first filter that takes it.
         more: what else is worth knowing, such as negatives left out.
+        leaks: "queries in en = xquad-r question" -> texts also in an evaluation set; None: not looked for.
     """
 
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     more: Counter[str] = field(default_factory=Counter)
+    leaks: dict[str, int] | None = None
 
     def save(self, folder: Path) -> None:
         """Write the counts beside a corpus."""
@@ -87,7 +89,9 @@ class Counts:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no counts here; the folder was not written by `python -m hybridlib data`")
         content = parse_json(path.read_bytes(), path)
-        return cls(content["read"], content["kept"], Counter(content["dropped"]), Counter(content["more"]))
+        return cls(
+            content["read"], content["kept"], Counter(content["dropped"]), Counter(content["more"]), content["leaks"]
+        )
 
 
 # ---- the filters, each true for a row that has to go
