@@ -10,6 +10,8 @@ one, so the memory is that of one part, for a third more computing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,9 +125,19 @@ class Gradients:
             return [places for places in np.split(np.arange(len(prepared.ids)), [prepared.queries]) if len(places)]
         return plan_batches(np.array([len(ids) for ids in prepared.ids]), self.part_tokens)
 
-    def _autocast(self) -> torch.autocast:
-        dtype = PRECISIONS[self.settings.precision]
-        return torch.autocast(self.encoder.device.type, dtype=dtype, enabled=dtype is not None)
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """The precision asked for. On a CPU half precision takes plain attention: fused, its backward is far slower."""
+        dtype, device, backbone = PRECISIONS[self.settings.precision], self.encoder.device.type, self.encoder.backbone
+        before = backbone.config._attn_implementation
+        if dtype is not None and device == "cpu" and before == "sdpa":
+            backbone.set_attn_implementation("eager")
+        try:
+            with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+                yield
+        finally:
+            if backbone.config._attn_implementation != before:
+                backbone.set_attn_implementation(before)
 
     def _encode_all(self, prepared: PreparedBatch, parts: list[np.ndarray]) -> list[torch.Tensor]:
         with self._autocast():  # one for all: the weights are cast once
