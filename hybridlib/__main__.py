@@ -254,7 +254,7 @@ def _tables(arguments: argparse.Namespace) -> int:
         raise ValueError("--rows needs --base xlm-r or labse: the paper's numbers belong to one of them")
     reproduced = report.reproduced_cells(arguments.rows, arguments.base)
     for number in arguments.table:
-        frame = tables.build(paper.reported(number), reproduced, same_benchmark=True)
+        frame = tables.build(paper.reported(number), reproduced)
         print(f"\nTable {number}\n{tables.to_markdown(frame)}")
         for note in paper.notes(number):
             print(f"- {note}")

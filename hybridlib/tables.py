@@ -1,7 +1,7 @@
 """Tables: reported beside reproduced, strategies side by side, the paper's own, as Markdown, LaTeX and CSV.
 
-A number is compared with the paper's only on the paper's benchmark. Everywhere else just the direction of a difference
-can be: `direction`. What was not run is blank, never 0.
+A number is compared with the paper's only on the paper's benchmark; of what was measured elsewhere `hybridlib.claims`
+judges the direction. What was not run is blank, never 0.
 """
 
 from __future__ import annotations
@@ -20,12 +20,9 @@ from hybridlib import paper
 from hybridlib.storage import replace_file
 
 VERDICTS = ("match", "close", "differs", "not run")
-DIRECTIONS = ("agrees", "does not agree", "undecided", "not run")
 CLOSE = 0.005  # how near is "close" where no spread over seeds is known; on the 0-to-1 scale of the quality measures
 
 CELL = ("benchmark", "checkpoint", "strategy", "setting", "measure", "language", "dataset")
-# Another corpus and another encoder: a cell of the paper is then paired by these alone.
-CELL_ELSEWHERE = ("strategy", "setting", "measure", "language")
 ROW = ("setting", "measure", "language")
 
 # Table of the paper -> what its rows and its columns are.
@@ -55,65 +52,35 @@ def verdict(reported: float, reproduced: float, decimals: int, sd: float = math.
     return "close" if gap <= (CLOSE if math.isnan(sd) else 2 * sd) else "differs"
 
 
-def direction(reported_a: float, reported_b: float, measured: float, low: float, high: float) -> str:
-    """Whether a measured difference a - b, on any benchmark, has the sign of the reported one. One of DIRECTIONS.
-
-    "undecided": the interval [low, high] of the measured difference holds 0, or the paper prints a tie. "not run":
-    `measured` is NaN. Only signs count, so it serves rank distance (lower is better) too.
-
-    Raises:
-        ValueError: a difference without its interval, or low > high.
-    """
-    if math.isnan(measured):
-        return "not run"
-    if not low <= high:
-        raise ValueError(f"the difference {measured} needs an interval low <= high, not [{low}, {high}]")
-    if reported_a == reported_b or low <= 0 <= high:
-        return "undecided"
-    return "agrees" if (reported_a > reported_b) == (measured > 0) else "does not agree"
-
-
-def build(reported: pd.DataFrame, reproduced: pd.DataFrame, *, same_benchmark: bool) -> pd.DataFrame:
-    """One row per reported cell, with what was reproduced of it.
+def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
+    """One row per reported cell, with what was reproduced of it on the same benchmark.
 
     Args:
         reported: from `paper.reported`.
-        reproduced: column value and the columns that name the cell (those of CELL that `reported` uses; without
-            checkpoint and dataset off the paper's benchmark, where benchmark only says what it was measured on).
-            Optional: low, high (interval of the value), sd (over seeds), direction (from `direction`; only read off
-            the paper's benchmark). May be empty. Rows that no reported cell asks for are left out.
-        same_benchmark: whether `reproduced` was measured on the paper's benchmark.
+        reproduced: column value and the columns that name the cell (those of CELL that `reported` uses). Optional:
+            low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported cell asks for are
+            left out.
 
     Returns:
         table, the naming columns, reported, reproduced, difference (reproduced - reported), low, high, sd, verdict,
-        decimals. Off the paper's benchmark those from difference to verdict are blank, and measured_on and direction
-        follow them. Blank is NaN for a number and "" for a word.
+        decimals. What was not run is NaN.
 
     Raises:
-        ValueError: a column is missing, two rows for one cell, or a direction that is none of DIRECTIONS.
+        ValueError: a column is missing, or two rows for one cell.
     """
-    keys = [key for key in (CELL if same_benchmark else CELL_ELSEWHERE) if (reported[key] != "").any()]
-    used = [key for key in CELL if (reported[key] != "").any()]
-    measured = _measured(reproduced, keys, same_benchmark)
-    frame = reported[["table", *used, "value", "decimals"]].rename(columns={"value": "reported"})
-    frame = frame.merge(measured, on=keys, how="left")
-    missing = frame["reproduced"].isna()
+    keys = [key for key in CELL if (reported[key] != "").any()]
+    frame = reported[["table", *keys, "value", "decimals"]].rename(columns={"value": "reported"})
+    frame = frame.merge(_measured(reproduced, keys), on=keys, how="left")
     frame["difference"] = frame["reproduced"] - frame["reported"]
     cells = zip(frame["reported"], frame["reproduced"], frame["decimals"], frame["sd"], strict=True)
     frame["verdict"] = [verdict(*cell) for cell in cells]
-    columns = ["table", *used, "reported", "reproduced", "difference", "low", "high", "sd", "verdict"]
-    if not same_benchmark:
-        frame[["difference", "low", "high", "sd"]] = math.nan
-        frame["verdict"] = ""
-        frame["measured_on"] = frame["measured_on"].where(~missing, "")
-        frame["direction"] = frame["direction"].where(~missing, "not run")
-        columns += ["measured_on", "direction"]
-    return frame[[*columns, "decimals"]]
+    columns = ["reported", "reproduced", "difference", "low", "high", "sd", "verdict", "decimals"]
+    return frame[["table", *keys, *columns]]
 
 
-def _measured(reproduced: pd.DataFrame, keys: list[str], same_benchmark: bool) -> pd.DataFrame:
-    """`reproduced` checked and cut to `keys` and reproduced, low, high, sd (and measured_on, direction)."""
-    needed = [*keys, "value"] if same_benchmark else [*keys, "value", "benchmark"]
+def _measured(reproduced: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """`reproduced` checked and cut to `keys` and reproduced, low, high, sd."""
+    needed = [*keys, "value"]
     if reproduced.empty:
         reproduced = pd.DataFrame(columns=needed, dtype=str)
     if lacking := [name for name in needed if name not in reproduced]:
@@ -124,12 +91,6 @@ def _measured(reproduced: pd.DataFrame, keys: list[str], same_benchmark: bool) -
     frame = reproduced[keys].copy()
     for column, name in (("value", "reproduced"), ("low", "low"), ("high", "high"), ("sd", "sd")):
         frame[name] = reproduced[column].astype(float) if column in reproduced else math.nan
-    if same_benchmark:
-        return frame
-    frame["measured_on"] = reproduced["benchmark"]
-    frame["direction"] = reproduced["direction"] if "direction" in reproduced else ""
-    if unknown := set(frame["direction"]) - {"", *DIRECTIONS}:
-        raise ValueError(f"directions {sorted(unknown)} are unknown; use {DIRECTIONS}")
     return frame
 
 

@@ -44,30 +44,9 @@ def test_verdict(reported, reproduced, decimals, sd, expected):
     assert tables.verdict(reported, reproduced, decimals, sd) == expected
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "difference", "low", "high", "expected"),
-    [
-        (287, 410, -5.0, -7.0, -3.0, "agrees"),
-        (287, 410, 5.0, 3.0, 7.0, "does not agree"),
-        (287, 410, -5.0, -11.0, 1.0, "undecided"),
-        (287, 410, -5.0, -10.0, 0.0, "undecided"),
-        (0.593, 0.593, 0.1, 0.05, 0.15, "undecided"),  # a printed tie claims no direction
-        (0.7, 0.6, NAN, NAN, NAN, "not run"),
-    ],
-)
-def test_direction(a, b, difference, low, high, expected):
-    assert tables.direction(a, b, difference, low, high) == expected
-
-
-@pytest.mark.parametrize("interval", [(NAN, NAN), (0.2, 0.1)])
-def test_direction_wants_an_interval(interval):
-    with pytest.raises(ValueError, match="interval low <= high"):
-        tables.direction(0.7, 0.6, 0.15, *interval)
-
-
 def test_same_benchmark_is_compared():
     reproduced = pd.DataFrame([measured(0.5931, low=0.58, high=0.61), measured(0.1, strategy="x-x")])
-    frame = tables.build(cell_of(), reproduced, same_benchmark=True)
+    frame = tables.build(cell_of(), reproduced)
     row = frame.iloc[0]
     assert len(frame) == 1
     assert (row["reported"], row["reproduced"], row["low"], row["high"]) == (0.5927, 0.5931, 0.58, 0.61)
@@ -85,7 +64,7 @@ def test_same_benchmark_is_compared():
     "other", [{"benchmark": "demo"}, {"checkpoint": "labse"}, {"strategy": "x-y"}, {"language": "en"}, {"value": NAN}]
 )
 def test_what_was_not_run_is_blank_and_never_0(other):
-    frame = tables.build(cell_of(), pd.DataFrame([measured(0.5931) | other]), same_benchmark=True)
+    frame = tables.build(cell_of(), pd.DataFrame([measured(0.5931) | other]))
     assert frame.loc[0, "verdict"] == "not run"
     assert frame.loc[0, ["reproduced", "difference", "low", "high"]].isna().all()
     text = tables.as_text(frame).iloc[0]
@@ -94,43 +73,29 @@ def test_what_was_not_run_is_blank_and_never_0(other):
 
 
 def test_nothing_run_at_all():
-    frame = tables.build(paper.reported(1), pd.DataFrame(), same_benchmark=True)
+    frame = tables.build(paper.reported(1), pd.DataFrame())
     assert (len(frame), set(frame["verdict"])) == (36, {"not run"})
-    elsewhere = tables.build(paper.reported(1), pd.DataFrame(), same_benchmark=False)
-    assert set(elsewhere["direction"]) == {"not run"} and set(elsewhere["verdict"]) == {""}
 
 
 def test_counts_are_compared_too():
     counts = pd.DataFrame(
         {"benchmark": "xquad-r", "language": "th", "measure": ["queries", "candidates"], "value": [1190, 853]}
     )
-    frame = tables.build(paper.reported(10, benchmark="xquad-r", language="th"), counts, same_benchmark=True)
+    frame = tables.build(paper.reported(10, benchmark="xquad-r", language="th"), counts)
     assert frame["verdict"].tolist() == ["match", "differs"]
     assert tables.as_text(frame)["difference"].tolist() == ["+0", "+1"]
 
 
-def test_another_benchmark_is_never_compared():
-    demo = measured(0.5927, low=0.59, high=0.6, sd=0.1, benchmark="demo", checkpoint="static", direction="agrees")
-    frame = tables.build(cell_of(setting=["multi", "cross"]), pd.DataFrame([demo]), same_benchmark=False)
-    assert frame["setting"].tolist() == ["cross", "multi"]
-    assert frame[["difference", "low", "high", "sd"]].isna().all(axis=None)
-    assert set(frame["verdict"]) == {""}
-    assert frame["direction"].tolist() == ["not run", "agrees"]
-    assert frame["measured_on"].tolist() == ["", "demo"]
-    assert tables.as_text(frame)["reproduced"].tolist() == ["", "0.5927"]
-
-
 @pytest.mark.parametrize(
-    ("rows", "same", "text"),
+    ("rows", "text"),
     [
-        ([measured(0.5), measured(0.6)], True, "two reproduced numbers for .*hybrid"),
-        ([{"strategy": "hybrid", "value": 0.5}], True, "lack the columns .*'benchmark'.*needed are"),
-        ([measured(0.5, direction="maybe")], False, "maybe.*use"),
+        ([measured(0.5), measured(0.6)], "two reproduced numbers for .*hybrid"),
+        ([{"strategy": "hybrid", "value": 0.5}], "lack the columns .*'benchmark'.*needed are"),
     ],
 )
-def test_build_says_what_is_wrong(rows, same, text):
+def test_build_says_what_is_wrong(rows, text):
     with pytest.raises(ValueError, match=text):
-        tables.build(cell_of(), pd.DataFrame(rows), same_benchmark=same)
+        tables.build(cell_of(), pd.DataFrame(rows))
 
 
 def test_printed_decimals_are_kept():
@@ -229,7 +194,7 @@ def test_paper_table_has_the_shape_of_the_print():
 
 
 def test_csv_round_trip(tmp_path):
-    frame = tables.build(paper.reported(3), pd.DataFrame([measured(0.5931)]), same_benchmark=True)
+    frame = tables.build(paper.reported(3), pd.DataFrame([measured(0.5931)]))
     *_, path = tables.write_tables(frame, tmp_path / "new", "table_3")
     back = tables.read_csv(path)
     pd.testing.assert_frame_equal(back, tables.as_text(frame), check_dtype=False)
