@@ -16,28 +16,29 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from hybridlib.corpora import data_folder
 from hybridlib.corpora.files import read_json_lines
+from hybridlib.sentences import split_sentences
 from hybridlib.storage import replace_file
 
 SQUAD = ("en", "es", "fi", "id", "it", "sv")
 MLQA = ("de", "es", "vi", "zh")  # languages of contexts; questions are in ar and hi too
 DEV_ARTICLES = 6  # of SQuAD's 48, every eighth by name
-END = re.compile(r"(?<=[.!?])[\"'”»)\]]*\s+(?=[\"'“«(\[]?\w)")
 COLUMN = {"id": "ind"}  # query_id is the identifier: DATA.md
 
 
 def sentence(text: str, start: int) -> str:
-    """The sentence of a paragraph in which the character at `start` lies; cut where a stop, space and word follow."""
-    ends = [match.end() for match in END.finditer(text)]
-    first = max((end for end in ends if end <= start), default=0)
-    last = min((end for end in ends if end > start), default=len(text))
-    return text[first:last].strip()
+    """The sentence of a paragraph in which the character at `start` lies."""
+    before = len("".join(text[:start].split()))  # the splitter changes nothing but white space
+    for part in split_sentences(text):
+        before -= len("".join(part.split()))
+        if before < 0:
+            return part
+    raise ValueError(f"an answer starts at {start}, behind the end of a paragraph of {len(text)} characters")
 
 
 def squad(folder: Path) -> Iterator[tuple[str, str, dict[str, str], dict[str, str]]]:
