@@ -86,6 +86,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="no: fp32")
     parser.add_argument("--cached", action="store_true", help="memory of a part, whatever the batch size; slower")
     parser.add_argument("--part-tokens", type=int, help="padded tokens computed at once (None: as the device likes it)")
+    parser.add_argument("--dropout", type=float, help="probability, in all layers (None: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0)
     _add_encoder(parser)
 
@@ -283,7 +284,8 @@ def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
 
     names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length", "device")
-    return Encoder.load(arguments.checkpoint, **{name: getattr(arguments, name) for name in names})
+    options = {name: getattr(arguments, name) for name in names}
+    return Encoder.load(arguments.checkpoint, **options, dropout=getattr(arguments, "dropout", None))
 
 
 def _mixed(names: list[str], folder: Path, processes):

@@ -69,16 +69,26 @@ class _Layout:
     lower_case: bool = False
 
 
-def read_checkpoint(name_or_folder: str | Path, *, pooling: str | None = None, revision: str | None = None) -> Parts:
+def read_checkpoint(
+    name_or_folder: str | Path,
+    *,
+    pooling: str | None = None,
+    dropout: float | None = None,
+    revision: str | None = None,
+) -> Parts:
     """The parts of a saved encoder, weights in float32. Another `pooling` than its own leaves its Dense out.
+
+    `dropout`, a probability, takes the place of every dropout in the checkpoint's configuration.
 
     Raises CheckpointError for whatever is not a complete encoder checkpoint.
     """
     if pooling not in (None, *POOLINGS):
         raise CheckpointError(f"pooling is {pooling!r}: choose one of {', '.join(POOLINGS)}")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise CheckpointError(f"dropout is {dropout}: give a probability from 0 to below 1")
     folder = local_folder(str(name_or_folder), revision)
     with clear_errors(folder), quiet():
-        return _read_parts(_layout(folder), pooling)
+        return _read_parts(_layout(folder), pooling, dropout)
 
 
 def write_checkpoint(folder: str | Path, parts: Parts) -> None:
@@ -195,10 +205,10 @@ def _limits(root: Path) -> tuple[int | None, bool]:
     return config.get("max_seq_length"), bool(config.get("do_lower_case"))
 
 
-def _read_parts(layout: _Layout, pooling: str | None) -> Parts:
+def _read_parts(layout: _Layout, pooling: str | None, dropout: float | None) -> Parts:
     own = pooling in (None, layout.pooling)
     pooling, dense_folder = (layout.pooling or "mean", layout.dense) if own else (pooling, None)
-    backbone = _read_backbone(layout.root, with_pooler=pooling == "pooler" and dense_folder is None)
+    backbone = _read_backbone(layout.root, dropout, with_pooler=pooling == "pooler" and dense_folder is None)
     dense = _read_dense(dense_folder, backbone.config.hidden_size) if dense_folder else None
     if pooling == "pooler" and dense is None:
         dense = _own_pooler(backbone, layout.root)
@@ -209,12 +219,15 @@ def _read_parts(layout: _Layout, pooling: str | None) -> Parts:
     return Parts(backbone, tokenizer, pooling, dense, layout.query_prefix, layout.passage_prefix, int(min(limits)))
 
 
-def _read_backbone(root: Path, with_pooler: bool) -> PreTrainedModel:
+def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> PreTrainedModel:
     """The encoder of a folder, every weight from its files; only a pooler that nobody uses may be missing there."""
     config = AutoConfig.from_pretrained(root, trust_remote_code=False)
     bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if not bidirectional or config.is_encoder_decoder:
         raise CheckpointError(f"{root} is no encoder ({config.model_type}): name one such as BERT, XLM-R or LaBSE")
+    if dropout is not None:
+        names = [name for name in config.to_dict() if "dropout" in name and getattr(config, name) is not None]
+        config.update(dict.fromkeys(names, dropout))
     if any(root.glob("pytorch_model*.bin")) and not any(root.glob("model*.safetensors")):
         logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", root)
     options = {"dtype": torch.float32, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}

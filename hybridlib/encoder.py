@@ -53,16 +53,17 @@ class Encoder(nn.Module):
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
         max_length: int | None = None,
+        dropout: float | None = None,
         revision: str | None = None,
         device: str | torch.device | None = None,
     ) -> Encoder:
         """A sentence-transformers or transformers checkpoint, from a folder or from the hub at `revision`.
 
         What is None is as the checkpoint says: without a pooling of its own "mean", without prompts no prefix. The
-        device is then a GPU if there is one.
+        device is then a GPU if there is one. `dropout` is a probability, the same for all layers and in training only.
         Raises CheckpointError (a ValueError) for anything else than a complete encoder.
         """
-        parts = read_checkpoint(name_or_folder, pooling=pooling, revision=revision)
+        parts = read_checkpoint(name_or_folder, pooling=pooling, dropout=dropout, revision=revision)
         given = {"query_prefix": query_prefix, "passage_prefix": passage_prefix, "max_length": max_length}
         encoder = cls(replace(parts, **{name: value for name, value in given.items() if value is not None}))
         return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
@@ -228,11 +229,11 @@ def _with_packed_weights(backbone: PreTrainedModel) -> PreTrainedModel:
     return packed
 
 
-def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+def plan_batches(lengths: np.ndarray, batch_tokens: int, max_waste: float = MAX_WASTE) -> list[np.ndarray]:
     """Cut texts of these token lengths into batches, longest first: arrays of indices, each index once.
 
-    A batch has at most `batch_tokens` tokens with padding (a longer text stands alone) and less than MAX_WASTE of them
-    are padding: neighbouring lengths share a batch only as far as that allows.
+    A batch has at most `batch_tokens` tokens with padding (a longer text stands alone) and less than a share of
+    `max_waste` of them are padding: neighbouring lengths share a batch only as far as that allows.
     """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens is {batch_tokens}: give at least 1")
@@ -243,7 +244,7 @@ def plan_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
         window = ordered[start : start + max(1, batch_tokens // ordered[start])]
         padded = window[0] * np.arange(1, len(window) + 1)
         # Lengths fall, so the share of padding only grows with each text taken.
-        size = int(np.count_nonzero(padded - np.cumsum(window) < MAX_WASTE * padded))
+        size = int(np.count_nonzero(padded - np.cumsum(window) < max_waste * padded))
         batches.append(order[start : start + size])
         start += size
     return batches

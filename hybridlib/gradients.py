@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hybridlib.training import TrainingSettings
 
 CPU_TOKENS, GPU_TOKENS = 1536, 32768  # of a part where the settings leave it open
+MAX_WASTE = 0.2  # share of a part's tokens that may be padding: less makes so many parts that their start costs more
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WHOLE = float("inf")  # all queries together, and all passages
 
@@ -126,7 +127,7 @@ class Gradients:
         """Places of the texts that are computed together."""
         if self.part_tokens == WHOLE:
             return [places for places in np.split(np.arange(len(prepared.ids)), [prepared.queries]) if len(places)]
-        return plan_batches(np.array([len(ids) for ids in prepared.ids]), self.part_tokens)
+        return plan_batches(np.array([len(ids) for ids in prepared.ids]), self.part_tokens, MAX_WASTE)
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:

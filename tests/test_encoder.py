@@ -240,6 +240,16 @@ def test_another_pooling_leaves_the_folders_dense_out(checkpoint: Path, tmp_path
     assert torch.equal(Encoder.load(tmp_path / "theirs", pooling="mean").encode(SENTENCES), expected)
 
 
+def test_dropout_of_ones_own_takes_the_place_of_the_checkpoints(checkpoint: Path) -> None:
+    ids = torch.tensor([[2, 5, 6, 3]])
+    for dropout in (0.0, 0.5):
+        encoder = Encoder.load(checkpoint, dropout=dropout).train()
+        first, second = (encoder(ids, torch.ones_like(ids)) for _ in range(2))
+        assert torch.equal(first, second) == (dropout == 0.0)
+    with pytest.raises(ValueError, match="dropout is 1"):
+        Encoder.load(checkpoint, dropout=1.0)
+
+
 def test_a_real_checkpoint_of_an_old_version_gives_the_same_vectors(minilm: Path) -> None:
     encoder, theirs = Encoder.load(minilm), peer(minilm)
     texts = [*SENTENCES, " ".join(SENTENCES * 20)]  # the last is longer than the 256 tokens of its configuration
