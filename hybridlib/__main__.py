@@ -1,4 +1,4 @@
-"""Command line for clusters and scripts: python -m hybridlib data | translate | train | evaluate | tables."""
+"""Command line for clusters and scripts: data, translate, train, evaluate, experiment, tables (python -m hybridlib)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def _parser() -> argparse.ArgumentParser:
         ("data", _add_data, _data, "write data sets of the paper's Table 9 as corpora to train on"),
         ("train", _add_train, _train, "train an encoder with one strategy"),
         ("evaluate", _add_evaluate, _evaluate, "measure a checkpoint in all settings of a benchmark"),
+        (
+            "experiment",
+            _add_experiment,
+            _experiment,
+            "train and evaluate the encoders of a profile, for its notebooks",
+        ),
         ("tables", _add_tables, _tables, "the paper's tables beside what was reproduced of them"),
         ("translate", _add_translate, _translate, "add languages to pairs with NLLB-200 or M2M-100"),
     ):
@@ -109,6 +115,15 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_encoder(parser)
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Complete runs are used again. Under `accelerate launch` each run trains on all processes."
+    parser.add_argument("--profile", default="paper", help="smoke, demo, colab or paper")
+    parser.add_argument("--strategy", nargs="+", help="only these: x-x-mono, x-y, hybrid (None: all)")
+    parser.add_argument("--seed", type=int, nargs="+", help="only these of the profile's seeds")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
+        help="set a parameter of the profile, as a Python literal; may be repeated")  # fmt: skip
 
 
 def _add_encoder(parser: argparse.ArgumentParser) -> None:
@@ -280,6 +295,25 @@ def _translate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _experiment(arguments: argparse.Namespace) -> int:
+    from hybridlib import experiment
+    from hybridlib.gradients import all_processes
+    from hybridlib.runner import literal
+
+    values = {name: literal(text) for name, text in arguments.parameters}
+    study, processes = experiment.study(arguments.profile, **values), all_processes()
+    wanted = (arguments.strategy or ("x-x-mono", "x-y", "hybrid"), arguments.seed or study.settings.seeds)
+    for run in study.all_runs():
+        if run.strategy not in wanted[0] or run.seed not in wanted[1]:
+            continue
+        folder = study.train(run)
+        if processes.is_main_process:
+            print(f"{run.name}: {folder / 'encoder'}; measured in {study.evaluation(run)}", flush=True)
+        processes.wait_for_everyone()
+    processes.destroy_process_group()
+    return 0
+
+
 def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
 
@@ -303,14 +337,11 @@ def _mixed(names: list[str], folder: Path, processes):
 
 
 def _pairs(name: str, *, held_out: bool = False):
-    from hybridlib.corpora.base import ParallelPairs
     from hybridlib.corpora.embedded import build_corpus
-    from hybridlib.corpora.own import load_pairs
+    from hybridlib.corpora.own import open_pairs
 
-    if Path(name).is_dir():
-        return ParallelPairs.load(Path(name))
     if name != "demo":
-        return load_pairs(Path(name))
+        return open_pairs(name)
     return build_corpus().dev_pairs if held_out else build_corpus().train
 
 

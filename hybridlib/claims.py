@@ -18,6 +18,8 @@ from hybridlib.corpora.embedded import EmbeddedCorpus
 
 NAMES = {"x-x-mono": "X-X-mono", "x-y": "X-Y", "hybrid": "hybrid", "x-x": "X-X", "en-en": "En-En"}
 CHECKPOINTS = {"xlm-r": "XLM-R", "labse": "LaBSE"}
+TABLES = {("xquad-r", "xlm-r"): 3, ("xquad-r", "labse"): 5, ("xquad-r", "rank_distance"): 7}
+TABLES |= {("mlqa-r", "xlm-r"): 4, ("mlqa-r", "labse"): 6, ("mlqa-r", "rank_distance"): 8}
 VERDICTS = ("holds", "does not hold", "undecided", "not run")
 COLUMNS = ["claim", "paper", "same_benchmark", "measured", "verdict"]
 
@@ -38,13 +40,13 @@ class Claim:
         """+1 where the claimed difference a - b is positive."""
         return -1 if self.measure == "rank_distance" else 1
 
-    def paper_numbers(self) -> str:
-        """The paper's two numbers on XQuAD-R for both checkpoints, as printed (tables 3, 5 and 7)."""
-        tables = {"xlm-r": 7, "labse": 7} if self.measure == "rank_distance" else {"xlm-r": 3, "labse": 5}
+    def paper_numbers(self, benchmark: str = "xquad-r", checkpoint: str | None = None) -> str:
+        """The paper's two numbers on a benchmark, of one checkpoint (None: both), as printed in tables 3 to 8."""
         parts = []
-        for checkpoint, table in tables.items():
-            a, b = (self._printed(table, checkpoint, strategy) for strategy in (self.a, self.b))
-            parts.append(f"{CHECKPOINTS[checkpoint]} {a} / {b}")
+        for base in CHECKPOINTS if checkpoint is None else (checkpoint,):
+            table = TABLES[benchmark, "rank_distance" if self.measure == "rank_distance" else base]
+            a, b = (self._printed(table, base, strategy) for strategy in (self.a, self.b))
+            parts.append(f"{CHECKPOINTS[base]} {a} / {b}")
         return ", ".join(parts)
 
     def _printed(self, table: int, checkpoint: str, strategy: str) -> str:
@@ -99,6 +101,8 @@ def judge(
     run: bool,
     measures: Sequence[str] = ("map", "rank_distance"),
     subsets: Sequence[str] = ("all", "zero-shot"),
+    benchmark: str | None = None,
+    checkpoint: str | None = None,
 ) -> pd.DataFrame:
     """The claims that a comparison speaks of, judged by it.
 
@@ -106,9 +110,11 @@ def judge(
         comparison: from `results.compare`.
         run: False in a profile that only tests the code: every verdict is then "not run" and nothing is shown.
         measures, subsets: claims about others are left out.
+        benchmark: of the paper on which the comparison was made; None: another one.
+        checkpoint: "xlm-r" or "labse" if it is of that one: then the paper's numbers are of it alone.
 
     Returns:
-        claim, paper, same_benchmark ("": nothing here ran on the paper's benchmark), measured, verdict.
+        claim, paper, same_benchmark (what was measured on the paper's benchmark), measured (elsewhere), verdict.
     """
     lines = []
     for claim in CLAIMS:
@@ -127,20 +133,26 @@ def judge(
             measured = _measured(claim, row)
         else:
             verdict, measured = "not run", ""
-        lines.append((claim.text, claim.paper_numbers(), "", measured, verdict))
+        printed = claim.paper_numbers(benchmark or "xquad-r", checkpoint)
+        places = ("", measured) if benchmark is None else (measured, "")
+        lines.append((claim.text, printed, *places, verdict))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def facts(corpus: EmbeddedCorpus, xquad_r: Benchmark | None, mlqa_r: Benchmark | None, *, run: bool) -> pd.DataFrame:
+def facts(
+    corpus: EmbeddedCorpus | None, xquad_r: Benchmark | None, mlqa_r: Benchmark | None, *, run: bool
+) -> pd.DataFrame:
     """What is said about the data: counted where the data are at hand, else "not run".
 
     Args:
-        corpus: the embedded corpus.
+        corpus: the embedded corpus; None where other data are trained on.
         xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
     """
-    shared, subjects = _shared_subjects(corpus)
-    separate = f"{shared} of {subjects} test subjects have a question or passage in training"
-    verdict = "does not hold" if shared else "holds"
+    separate, verdict = "", "not run"
+    if corpus is not None:
+        shared, subjects = _shared_subjects(corpus)
+        separate = f"{shared} of {subjects} test subjects have a question or passage in training"
+        verdict = "does not hold" if shared else "holds"
     lines = [("Training and evaluation data are separate", "stated", "", separate, verdict)]
     for name, benchmark, n in (("XQuAD-R", xquad_r, 11), ("MLQA-R", mlqa_r, 7)):
         claim = f"{name} has {n} parallel languages: {n} monolingual and {n * (n - 1)} cross-lingual settings"

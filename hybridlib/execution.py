@@ -1,7 +1,7 @@
 """Execute notebooks with papermill, one after another, and put what they recorded into one verdict table.
 
-Under the root folder lie runs/executed/<profile>/NN_name.ipynb (executed copies) and, written by a notebook's last cell
-through `hybridlib.notebook`, runs/records/<profile>/NN_name.json: {"notebook", "profile", "seconds", "peak_mb",
+Under the root folder lie runs/executed/<place>/NN_name.ipynb (executed copies) and, written by a notebook's last cell
+through `hybridlib.notebook`, runs/records/<place>/NN_name.json: {"notebook", "profile", "seconds", "peak_mb",
 "numbers", "runs": {"made", "reused"}, "claims": [{"claim", "paper", "measured", "verdict"}]}.
 """
 
@@ -65,23 +65,24 @@ def kernel_environment(variables: dict[str, str | None]) -> Iterator[None]:
             os.environ.update(before)
 
 
-def run_all(notebooks: Sequence[Path], parameters: dict[str, Any], root: Path, profile: str) -> list[Outcome]:
+def run_all(notebooks: Sequence[Path], parameters: dict[str, Any], root: Path, place: str) -> list[Outcome]:
     """Execute notebooks in turn, printing a progress line for each. One that fails does not stop the others.
 
-    OSError: a folder under the root cannot be written. KeyboardInterrupt goes through when the kernel has ended.
+    `place` is the profile, or what `Study.place` says. OSError: a folder under the root cannot be written.
+    KeyboardInterrupt goes through when the kernel has ended.
     """
     outcomes = []
     for position, path in enumerate(notebooks, 1):
         print(f"[{position}/{len(notebooks)}] {path.stem} ... ", end="", flush=True)
-        outcomes.append(_run_one(path, parameters, root, profile))
+        outcomes.append(_run_one(path, parameters, root, place))
         print(_ending(outcomes[-1]), flush=True)
     return outcomes
 
 
-def _run_one(path: Path, parameters: dict[str, Any], root: Path, profile: str) -> Outcome:
+def _run_one(path: Path, parameters: dict[str, Any], root: Path, place: str) -> Outcome:
     """Execute one notebook and read its record. What an earlier run left of either is removed first."""
-    copy = root / "runs" / "executed" / profile / path.name
-    record = root / "runs" / "records" / profile / f"{path.stem}.json"
+    copy = root / "runs" / "executed" / place / path.name
+    record = root / "runs" / "records" / place / f"{path.stem}.json"
     for old in (copy, record):
         old.parent.mkdir(parents=True, exist_ok=True)
         old.unlink(missing_ok=True)
@@ -175,15 +176,15 @@ def _table_row(claim: str, measured: str, verdict: str, wide: int) -> str:
     return "\n".join(lines)
 
 
-def report(outcomes: Sequence[Outcome], root: Path, profile: str) -> str:
+def report(outcomes: Sequence[Outcome], root: Path, place: str) -> str:
     """The text that ends a run: verdicts, what is missing or failed, where everything lies, the time in all."""
     claims = merge_claims(outcomes)
     parts = [verdict_table(claims, shutil.get_terminal_size().columns)] if claims else []
     parts += [f"{o.state}: {o.name}: {o.message}" for o in outcomes if o.state != "ran"]
     named = [folder for outcome in outcomes for folder in outcome.record.get("written", [])]
-    folders = [Path(folder) for folder in dict.fromkeys(named)] + [root / "runs" / "executed" / profile]
+    folders = [Path(folder) for folder in dict.fromkeys(named)] + [root / "runs" / "executed" / place]
     parts.append("written:\n" + "\n".join(f"    {folder}" for folder in folders if folder.exists()))
     counts = {state: sum(o.state == state for o in outcomes) for state in ("ran", "failed", "missing")}
     counted = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    parts.append(f"profile {profile}: {counted}; {sum(o.seconds for o in outcomes):.1f} s in all")
+    parts.append(f"profile {place}: {counted}; {sum(o.seconds for o in outcomes):.1f} s in all")
     return "\n" + "\n\n".join(parts)

@@ -17,7 +17,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -72,6 +72,15 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, repo_type: s
             f"remove {path} and run again, or, if the other version is wanted, remove the entry {key!r} there"
         )
     return path
+
+
+def stated_size(repo: str, filename: str, *, revision: str | None = None, repo_type: str = "dataset") -> int | None:
+    """Bytes of a file as the hub states them, without fetching it; None: no answer."""
+    url = hf_hub_url(repo, filename, repo_type=repo_type, revision=revision)
+    try:
+        return get_hf_file_metadata(url, timeout=10).size
+    except Exception:  # the client's, the network's: a size is not worth a stop
+        return None
 
 
 def _commit(path: Path, filename: str) -> str:

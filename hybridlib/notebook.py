@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 import hybridlib
 from hybridlib import figures, tables
-from hybridlib.experiment import Study
 from hybridlib.runs import commit, device
 from hybridlib.storage import write_json
+from hybridlib.study import Study
 
 
 def versions() -> str:
@@ -49,7 +49,8 @@ class Notebook:
         """What numbers in a figure come from."""
         settings = self.study.settings
         seeds = f"{len(settings.seeds)} seed" + ("s" if len(settings.seeds) > 1 else "")
-        return f"{self.study.checkpoint}, embedded corpus ({settings.profile} profile), {settings.steps} steps, {seeds}"
+        where = f"{self.study.data} ({settings.profile} profile)"
+        return f"{self.study.checkpoint}, {where}, {settings.steps} steps, {seeds}"
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
@@ -73,7 +74,7 @@ class Notebook:
         return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))
 
     def finish(self, numbers: Mapping[str, float], claims: pd.DataFrame | None = None) -> dict:
-        """Write runs/records/<profile>/<name>.json for run_all.sh and give it back.
+        """Write runs/records/<place>/<name>.json for run_all.sh and give it back; see `Study.place`.
 
         Args:
             numbers: the notebook's results by name.
@@ -99,7 +100,7 @@ class Notebook:
     @property
     def path(self) -> Path:
         """Where the record lies."""
-        return self.study.root / "runs" / "records" / self.study.settings.profile / f"{self.name}.json"
+        return self.study.root / "runs" / "records" / self.study.place / f"{self.name}.json"
 
 
 def peak_memory() -> float:

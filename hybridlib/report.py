@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hybridlib import trec
+from hybridlib import results, trec
 from hybridlib.card import read_labels
 from hybridlib.corpora.base import Benchmark
 from hybridlib.evaluate import KEYS, Evaluation, score_blocks
 from hybridlib.results import SETTINGS, subset
 from hybridlib.runs import commit, device
 from hybridlib.storage import write_json
+from hybridlib.study import Study
 from hybridlib.tables import to_markdown
+
+PAPER_KEYS = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,10 +139,24 @@ def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
         _check_alike(folder, labels, seen)
         part = _paper_cells(pd.read_parquet(folder / "rows.parquet"))
         parts.append(part.assign(benchmark=labels["benchmark"], checkpoint=base, strategy=labels["strategy"]))
-    keys = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
     if not parts:
-        return pd.DataFrame(columns=[*keys, "value", "sd"])
-    return pd.concat(parts).groupby(keys, as_index=False)["value"].agg(value="mean", sd="std")
+        return pd.DataFrame(columns=[*PAPER_KEYS, "value", "sd"])
+    return pd.concat(parts).groupby(PAPER_KEYS, as_index=False)["value"].agg(value="mean", sd="std")
+
+
+def study_cells(study: Study) -> pd.DataFrame:
+    """The same cells from the runs of a study, with interval and spread over seeds; empty for a base of no table."""
+    columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
+    if study.base is None:
+        return pd.DataFrame(columns=columns)
+    rows, measures = study.rows(study.runs()), ["map", "recall@1", "recall@10", "rank_distance"]
+    overall = results.summary(rows, study.settings.trained, measures=measures)
+    parts = [overall[overall["subset"] == "all"].assign(language="mean")]
+    for measure in measures:
+        part = rows[rows["setting"] == "multi"] if measure == "rank_distance" else rows
+        parts.append(results.by_language(part, measure).rename(columns={"query_lang": "language"}))
+    together = pd.concat(parts, ignore_index=True).rename(columns={"mean": "value"})
+    return together.assign(benchmark=study.benchmark, checkpoint=study.base)[columns]
 
 
 def _check_alike(folder: Path, labels: dict, seen: dict[tuple, dict]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import itertools
 import json
 import os
 import re
@@ -26,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROFILES = ("smoke", "demo")
-LATER_PROFILES = ("colab", "paper")
+PROFILES = ("smoke", "demo", "colab", "paper")
+VARIANTS = {
+    "paper": {"checkpoint": ("xlm-r", "labse"), "benchmark": ("xquad-r", "mlqa-r")}
+}  # what `paper` runs through
 GO_ON = 3  # exit code of --check-flags: nothing is wrong and there is something to run
 
 
@@ -42,6 +45,7 @@ class Notebook:
     path: Path
     title: str
     core: bool
+    profiles: list[str]
     cost: dict[str, str]
     needs: str
     parameters: dict[str, Any]
@@ -92,7 +96,8 @@ def read_notebook(path: Path) -> Notebook:
     for kind, tags, text in cells:
         if kind == "code" and "parameters" in tags:
             parameters.update(_literals(text, path.name))
-    return Notebook(path, title, own.get("core", True), own.get("cost", {}), str(own.get("needs") or ""), parameters)
+    about = (own.get("core", True), own.get("profiles", list(PROFILES)), own.get("cost", {}))
+    return Notebook(path, title, *about, str(own.get("needs") or ""), parameters)
 
 
 def find_notebooks(folder: Path) -> list[Notebook]:
@@ -107,8 +112,6 @@ def find_notebooks(folder: Path) -> list[Notebook]:
 
 
 def _profile(text: str) -> str:
-    if text in LATER_PROFILES:
-        raise argparse.ArgumentTypeError(f"{text!r} comes later; there are: {', '.join(PROFILES)}")
     if text not in PROFILES:
         raise argparse.ArgumentTypeError(f"unknown profile {text!r}; there are: {', '.join(PROFILES)}")
     return text
@@ -124,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
         "parameter. What is complete in runs/ is used again; a run that was stopped goes on where it stopped.",
     )
     add = parser.add_argument
-    add("--profile", type=_profile, default="demo", metavar="NAME", help="smoke or demo (default); colab, paper: later")
+    add("--profile", type=_profile, default="demo", metavar="NAME", help="smoke, demo (default), colab or paper")
     add("--only", nargs="+", action="extend", metavar="NOTEBOOK", help="only these, by number or name: --only 04 05")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
         help="set a parameter of the notebooks; may be repeated")  # fmt: skip
@@ -132,17 +135,19 @@ def build_parser() -> argparse.ArgumentParser:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--figures", action="store_true", help="redraw from runs/, saying what is missing there")
     existing.add_argument("--fresh", action="store_true", help="make every run again, also those that are complete")
+    add("--plan", action="store_true", help="say what would run, be fetched and cost, and run nothing")
     add("--list", action="store_true", help="list the notebooks with the cost of each, and run nothing")
     add("--check-flags", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
-def select(notebooks: list[Notebook], only: list[str] | None, everything: bool) -> list[Notebook]:
+def select(notebooks: list[Notebook], only: list[str] | None, everything: bool, profile: str) -> list[Notebook]:
     """The notebooks to run: those named by number (`4`, `04`) or name (`retrieval`, `04_retrieval`), else the core."""
-    if not only and not any(notebook.core or everything for notebook in notebooks):
-        raise UsageError("none of the notebooks is core: add --all or --only")
     if not only:
-        return [notebook for notebook in notebooks if notebook.core or everything]
+        chosen = [n for n in notebooks if (n.core or everything) and profile in n.profiles]
+        if not chosen:
+            raise UsageError("none of the notebooks is core: add --all or --only")
+        return chosen
     chosen = set()
     for wanted in only:
         matches = {notebook.name for notebook in notebooks if _is_named(notebook, wanted)}
@@ -150,6 +155,9 @@ def select(notebooks: list[Notebook], only: list[str] | None, everything: bool) 
             known = ", ".join(notebook.name for notebook in notebooks)
             raise UsageError(f"--only {wanted}: no such notebook; there are: {known}")
         chosen |= matches
+    for notebook in notebooks:
+        if notebook.name in chosen and profile not in notebook.profiles:
+            raise UsageError(f"--only: {notebook.name} is made for the profiles {', '.join(notebook.profiles)}")
     return [notebook for notebook in notebooks if notebook.name in chosen]
 
 
@@ -182,11 +190,16 @@ def check_parameters(pairs: list[list[str]], notebooks: list[Notebook]) -> dict[
     return values
 
 
-def _parse_value(name: str, text: str, default: Any) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal, or the text itself where it is none."""
     try:
-        value = ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (SyntaxError, ValueError):
-        value = text
+        return text
+
+
+def _parse_value(name: str, text: str, default: Any) -> Any:
+    value = literal(text)
     if default is None or _same_kind(value, default):
         return value
     if isinstance(default, str):
@@ -232,36 +245,53 @@ def _again(argv: Sequence[str]) -> str:
     return shlex.join(["./run_all.sh", *(word for word in argv if word != "--fresh")])
 
 
-def _check_values(values: dict[str, Any]) -> None:
-    """ValueError for a value that no study can have; names of other parameters are the notebooks' own business."""
+def variants(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The values of each time that the notebooks run: once, but `paper` runs through what is not set."""
+    free = {n: options for n, options in VARIANTS.get(values["profile"], {}).items() if values.get(n) is None}
+    return [values | dict(zip(free, chosen, strict=True)) for chosen in itertools.product(*free.values())]
+
+
+def _study(values: dict[str, Any], root: Path) -> Any:
+    """The study of these values, ValueError if there can be none; a notebook's own parameters are its own business."""
     from dataclasses import fields
 
-    from hybridlib.experiment import Settings, resolve
+    from hybridlib import experiment
 
-    known = {field.name for field in fields(Settings)} | {"profile"}
-    resolve(**{name: value for name, value in values.items() if name in known})
+    more = values.get("more") or {}
+    if not isinstance(more, dict):
+        raise ValueError(f"more must be a dict such as {{'max_length': 128}}, not {more!r}")
+    known = {field.name for profile in experiment.PROFILES.values() for field in fields(profile)}
+    return experiment.study(root=root, **{name: value for name, value in values.items() if name in known}, **more)
 
 
 def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     from hybridlib import execution
 
     root = Path(os.environ.get("HYBRIDLIB_ROOT") or REPOSITORY).expanduser().resolve()
-    if arguments.parameters:
-        try:
-            _check_values(values)
-        except ValueError as error:
-            print(f"error: -p {error}", file=sys.stderr)
-            return 2
+    try:
+        studies = [_study(variant, root) for variant in variants(values)]
+    except ValueError as error:
+        print(f"error: -p {error}", file=sys.stderr)
+        return 2
+    if arguments.plan:
+        from hybridlib.plan import describe
+
+        print("\n".join(describe(studies, [notebook.name for notebook in chosen])))
+        return 0
+    outcomes = []
     try:
         with execution.kernel_environment(_environment(root, arguments)):
-            outcomes = execution.run_all([n.path for n in chosen], values, root, arguments.profile)
+            for variant, study in zip(variants(values), studies, strict=True):
+                if len(studies) > 1:
+                    print(f"\n{study.place}")
+                outcomes += execution.run_all([n.path for n in chosen], variant, root, study.place)
+                print(execution.report(outcomes[-len(chosen) :], root, study.place))
     except KeyboardInterrupt:
         print(f"\n\nstopped. What is complete is kept; to go on:\n    {_again(argv)}", flush=True)
         return 130
     except OSError as error:
         print(f"\nerror: {error}. Make {root} writable or name another folder in HYBRIDLIB_ROOT.", file=sys.stderr)
         return 1
-    print(execution.report(outcomes, root, arguments.profile))
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
@@ -273,7 +303,7 @@ def main(argv: Sequence[str] | None = None, notebooks: Path | None = None) -> in
     folder = Path(notebooks or os.environ.get("HYBRIDLIB_NOTEBOOKS") or REPOSITORY / "notebooks").resolve()
     try:
         found = find_notebooks(folder)
-        chosen = select(found, arguments.only, arguments.all)
+        chosen = select(found, arguments.only, arguments.all, arguments.profile)
         values = {"profile": arguments.profile, **check_parameters(arguments.parameters, chosen)}
     except UsageError as error:
         parser.error(str(error))

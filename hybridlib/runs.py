@@ -3,7 +3,7 @@
 A run is a folder runs/<key>/. The key names what was asked for and ends in a hash of everything the result depends on:
 parameters, corpus, the source code upstream, the torch version; commit, device and path stand in manifest.json. A run
 is complete when its done.json, written last, lists every file with its size and SHA-256. Whoever asks second for a run
-that is being made waits for it.
+that is being made waits for it. The processes of one `accelerate launch` can make a run together.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from pathlib import Path
 import tokenizers
 import torch
 import transformers
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock
 
 import hybridlib
 from hybridlib.storage import write_json
 
 PACKAGE = Path(hybridlib.__file__).parent
+LARGE = 1 << 28  # bytes; a larger file that was not written since its run was complete is not hashed again
 
 
 class MissingRun(RuntimeError):
@@ -51,7 +54,15 @@ class RunStore:
     sources: set[tuple[str, str]] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
-    def load_or_make(self, name: str, parameters: dict, rooms: Sequence[str], make: Callable[[Path], None]) -> Path:
+    def load_or_make(
+        self,
+        name: str,
+        parameters: dict,
+        rooms: Sequence[str],
+        make: Callable[[Path], None],
+        *,
+        together: PartialState | None = None,
+    ) -> Path:
         """Folder of the run, which `make` fills if it is not complete.
 
         Args:
@@ -59,6 +70,8 @@ class RunStore:
             parameters: all that decides the result, as JSON takes it.
             rooms: source files, relative to the package, whose change makes the run another one.
             make: gets the folder; what an interrupted attempt left there is still in it.
+            together: processes that all ask for this run and make it together; `make` is then called on each. None: who
+                asks first makes it, whoever else asks waits.
 
         Raises:
             MissingRun: it is not complete, and HYBRIDLIB_ONLY_EXISTING is 1.
@@ -71,15 +84,37 @@ class RunStore:
         if folder.name in self._seen:
             return folder
         _check_writable(self.folder)
-        with FileLock(str(folder) + ".lock"):
-            if is_complete(folder):
-                self.reused += 1
-            else:
-                self._make(folder, everything, make)
+        if together is not None and together.num_processes > 1:
+            self._make_together(folder, everything, make, together)
+        else:
+            with FileLock(str(folder) + ".lock"):
+                if is_complete(folder):
+                    self.reused += 1
+                else:
+                    self._make(folder, everything, make)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.sources.add((manifest["commit"], manifest["device"]))
         self._seen.add(folder.name)
         return folder
+
+    def _make_together(
+        self, folder: Path, parameters: dict, make: Callable[[Path], None], processes: PartialState
+    ) -> None:
+        """The main process looks, prepares and records as if it were alone; the others only help it to make."""
+        if processes.is_main_process:
+            with FileLock(str(folder) + ".lock"):
+                complete = is_complete(folder)
+                if not complete:
+                    self._make(folder, parameters, lambda folder: (_tell(True), make(folder)))
+                else:
+                    _tell(False)
+                self.reused += complete
+        elif _tell(None):
+            make(folder)
+            self.made += 1
+        else:
+            self.reused += 1
+        processes.wait_for_everyone()
 
     def _make(self, folder: Path, parameters: dict, make: Callable[[Path], None]) -> None:
         if os.environ.get("HYBRIDLIB_ONLY_EXISTING") == "1":
@@ -107,7 +142,7 @@ def is_complete(folder: Path) -> bool:
         return False
     if done["finished"] < _fresh():
         return False
-    return done["files"] == _inventory(folder)
+    return _is_as_listed(folder, done)
 
 
 def default_root() -> Path:
@@ -140,9 +175,36 @@ def _fresh() -> float:
     return float(os.environ.get("HYBRIDLIB_FRESH") or 0)
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "done.json" and not p.name.startswith("."))
+
+
 def _inventory(folder: Path) -> dict[str, list]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "done.json" and not p.name.startswith("."))
-    return {str(p.relative_to(folder)): [p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()] for p in files}
+    """Size and SHA-256 of each file."""
+    return {str(path.relative_to(folder)): [path.stat().st_size, _sha256(path)] for path in _files(folder)}
+
+
+def _is_as_listed(folder: Path, done: dict) -> bool:
+    """Whether the files are those of done.json; sizes first, since they say most of it at no cost."""
+    found = {str(path.relative_to(folder)): path for path in _files(folder)}
+    if {name: path.stat().st_size for name, path in found.items()} != {
+        k: size for k, (size, _) in done["files"].items()
+    }:
+        return False
+    old = [n for n, p in found.items() if p.stat().st_size > LARGE and p.stat().st_mtime <= done["finished"]]
+    return all(_sha256(path) == done["files"][name][1] for name, path in found.items() if name not in old)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tell(make: bool | None) -> bool:
+    """What the main process says to all others; they ask with None."""
+    said = [make]
+    broadcast_object_list(said)
+    return bool(said[0])
 
 
 def _source(rooms: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from hybridlib.corpora.base import ParallelPairs
+from hybridlib.corpora.base import PairGroup, ParallelPairs
 
 STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
 MIXTURES = ("language-first", "dataset-first")
@@ -156,22 +156,14 @@ class BatchSampler:
 
     def shares(self) -> pd.DataFrame:
         """Expected share of the places of all batches by mode, source, query and passage language; they add up to 1."""
-        frames = []
         weight = {"x-x-mono": self.alpha, "x-y": 1 - self.alpha} if self.strategy == "hybrid" else {}
-        for mode, choices in self._choices.items():
-            frame = choices.shares()
-            frame.insert(0, "mode", mode)
-            frame["share"] *= weight.get(mode, 1.0)
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
+        return pd.concat(
+            [choices.shares(mode, weight.get(mode, 1.0)) for mode, choices in self._choices.items()], ignore_index=True
+        )
 
     def _make_choices(self, mode: str) -> Choices:
         languages = ("en",) if mode == "en-en" else self.languages
-        if mode == "x-y":
-            kinds = [(a, b) for a in languages for b in languages if a != b]
-        else:
-            kinds = [(lang, lang) for lang in languages]
-        choices = Choices(self.corpus, kinds, by_source=self.mixture == "dataset-first")
+        choices = Choices(self.corpus.groups, _kinds(mode, languages), by_source=self.mixture == "dataset-first")
         self._check(mode, languages, choices)
         return choices
 
@@ -239,9 +231,9 @@ class BatchSampler:
 class Choices:
     """The kinds of places of one mode: which languages (and data set), with what probability, from which pairs."""
 
-    def __init__(self, corpus: ParallelPairs, kinds: Sequence[tuple[str, str]], *, by_source: bool):
-        found: dict[tuple[str, str, str], list] = {}
-        for group in corpus.groups:
+    def __init__(self, all_groups: Sequence[PairGroup], kinds: Sequence[tuple[str, str]], *, by_source: bool):
+        found: dict[tuple[str, str, str], list[PairGroup]] = {}
+        for group in all_groups:
             for query_lang, passage_lang in kinds:
                 if query_lang in group.query_languages and passage_lang in group.passage_languages:
                     key = (group.source if by_source else "", query_lang, passage_lang)
@@ -284,15 +276,40 @@ class Choices:
             languages += f" to {str(self.passage_lang[i])!r}"
         return f"{languages} of {self.source[i]}" if self.source[i] else languages
 
-    def shares(self) -> pd.DataFrame:
-        """Expected share of places by source, query_lang and passage_lang."""
+    def shares(self, mode: str, weight: float) -> pd.DataFrame:
+        """Expected share of places by mode (this one), source, query_lang and passage_lang; they add up to `weight`."""
         rows = []
         for i, groups in enumerate(self.groups):
             for group in groups:
-                share = self.probability[i] * (group.stop - group.start) / self.pools[i].size
-                rows.append((group.source, str(self.query_lang[i]), str(self.passage_lang[i]), share))
-        frame = pd.DataFrame(rows, columns=["source", "query_lang", "passage_lang", "share"])
-        return frame.groupby(["source", "query_lang", "passage_lang"], as_index=False)["share"].sum()
+                share = weight * self.probability[i] * (group.stop - group.start) / self.pools[i].size
+                rows.append((mode, group.source, str(self.query_lang[i]), str(self.passage_lang[i]), share))
+        keys = ["mode", "source", "query_lang", "passage_lang"]
+        return pd.DataFrame(rows, columns=[*keys, "share"]).groupby(keys, as_index=False)["share"].sum()
+
+
+def expected_shares(
+    groups: Sequence[PairGroup],
+    strategy: str,
+    languages: Sequence[str],
+    *,
+    alpha: float = 0.5,
+    mixture: str = MIXTURES[0],
+) -> pd.DataFrame:
+    """What `BatchSampler.shares` would say of a corpus of which only the sizes of the groups are known.
+
+    Languages that a strategy finds no pairs in are left out rather than refused.
+    """
+    weight = {"x-x-mono": alpha, "x-y": 1 - alpha} if strategy == "hybrid" else {strategy: 1.0}
+    by_source = mixture == "dataset-first"
+    choices = {mode: Choices(groups, _kinds(mode, languages), by_source=by_source) for mode in weight}
+    return pd.concat([choices[mode].shares(mode, weight[mode]) for mode in weight], ignore_index=True)
+
+
+def _kinds(mode: str, languages: Sequence[str]) -> list[tuple[str, str]]:
+    """Query and passage language of the places of a mode."""
+    if mode == "x-y":
+        return [(a, b) for a in languages for b in languages if a != b]
+    return [(lang, lang) for lang in (("en",) if mode == "en-en" else languages)]
 
 
 def _checked_alpha(strategy: str, alpha: float | None) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from hybridlib.corpora import ParallelPairs
-from hybridlib.sampler import STRATEGIES, BatchSampler
+from hybridlib.sampler import STRATEGIES, BatchSampler, expected_shares
 
 LANGUAGES = ("de", "en", "fr")
 
@@ -133,6 +133,8 @@ def test_shares_are_what_is_drawn(strategy, mixture):
     s = sampler(strategy, corpus, batch_size=4, mixture=mixture)
     shares = s.shares().set_index(["mode", "source", "query_lang", "passage_lang"])["share"]
     assert shares.sum() == pytest.approx(1)
+    known = expected_shares(corpus.groups, strategy, s.languages, alpha=s.alpha, mixture=mixture)
+    assert known.equals(s.shares()), "sizes alone say the same"
     batches = [s.batch(t) for t in range(4000)]
     mono = sum(shares.get((b.mode, "english", "en", "en"), 0) > 0 for b in batches)
     expected = shares.xs("x-x-mono").sum() if strategy == "hybrid" else 1

@@ -39,6 +39,11 @@ CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table
 _ALIASES = {"ind": "id"}
 
 
+def open_pairs(name: str | Path) -> ParallelPairs:
+    """Pairs from a saved corpus (a folder) or from a file that `load_pairs` reads; errors are those of either."""
+    return ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name))
+
+
 def load_pairs(
     path: Path, *, name: str | None = None, query_prefix: str = "query_", passage_prefix: str = "passage_"
 ) -> ParallelPairs:

@@ -87,7 +87,7 @@ def load(
         raise ValueError(f"limit is {limit}; give at least 1, or leave it out")
     folder = folder or data_folder()
     if source.name == mmarco.NAME:
-        paths = {file: _file(source, file, folder) for file in mmarco.files(spoken)}
+        paths = {file: _file(source, file, folder) for file in files_of(source, spoken)}
         return mmarco.write(output, paths, spoken, limit=limit, limits=limits, negatives=NEGATIVES)
     paths = _files(source, folder)
     corpus, _ = write_rows(output, source.read(paths), name=source.name, limits=limits, limit=limit)
@@ -116,6 +116,11 @@ def _chosen(source: Source, languages: Iterable[str] | None) -> list[str]:
             f"languages: {source.name} has no {unknown or 'empty list'}; it has {', '.join(source.languages)}"
         )
     return wanted
+
+
+def files_of(source: Source, languages: Sequence[str]) -> tuple[str, ...]:
+    """Paths in the repository of what these languages need; only mMARCO's hang on them."""
+    return mmarco.files(languages) if source.name == mmarco.NAME else source.files
 
 
 def _files(source: Source, folder: Path | None) -> list[Path]:

@@ -1,0 +1,223 @@
+"""A study: the encoders and evaluations of one setting of the experiment, loaded where they are complete, else made.
+
+What is trained on what is said by the two kinds of study, `hybridlib.experiment` (embedded corpus, encoders from
+scratch) and `hybridlib.pretrained` (real texts, pretrained encoders).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from hybridlib.corpora.base import Benchmark, ParallelPairs
+from hybridlib.encoder import Encoder
+from hybridlib.evaluate import evaluate
+from hybridlib.gradients import all_processes
+from hybridlib.runs import RunStore
+from hybridlib.sampler import BatchSampler
+
+UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "checkpoint.py", "tokens.py", "gradients.py")
+UPSTREAM += ("training.py", "study.py")  # what decides a training, whatever the study
+DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
+LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One encoder: a strategy (with alpha for hybrid; "none" is what all start from) and a seed."""
+
+    strategy: str
+    seed: int
+    alpha: float | None = None
+
+    @classmethod
+    def of_alpha(cls, alpha: float, seed: int) -> Run:
+        """The run at a mixing ratio; the ends of the curve are the two pure strategies."""
+        pure = {1.0: "x-x-mono", 0.0: "x-y"}.get(float(alpha))
+        return cls(pure, seed) if pure else cls("hybrid", seed, float(alpha))
+
+    @property
+    def name(self) -> str:
+        """Short name for folders and progress."""
+        mixed = f"-{self.alpha:g}" if self.strategy == "hybrid" else ""
+        return f"{self.strategy}{mixed}-seed{self.seed}"
+
+
+class Corpus(Protocol):
+    """The texts of a study."""
+
+    train: ParallelPairs
+    dev_pairs: ParallelPairs | None
+    dev: Benchmark
+    test: Benchmark
+
+
+class Study(ABC):
+    """Runs of one setting, loaded from or made under `root`/runs.
+
+    Attributes:
+        settings: what is run; has at least profile, seeds, alphas, steps, batch_size, trained and zero_shot.
+        root: folder that holds runs/, figures/ and results/.
+    """
+
+    def __init__(self, settings, root: Path) -> None:
+        self.settings, self.root = settings, root
+
+    corpus: Corpus
+
+    # ---- what a kind of study says
+
+    @property
+    @abstractmethod
+    def is_standard(self) -> bool:
+        """Whether the settings are those of the profile."""
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> str:
+        """What is trained, in words."""
+
+    @property
+    @abstractmethod
+    def data(self) -> str:
+        """What it is measured on, in words."""
+
+    @property
+    def base(self) -> str | None:
+        """What the paper's tables call the checkpoint; None: it is not in them."""
+        return None
+
+    @property
+    def benchmark(self) -> str | None:
+        """The benchmark of the paper that it is measured on; None: another one."""
+        return None
+
+    @property
+    def place(self) -> str:
+        """Folder name of records and executed notebooks."""
+        return self.settings.profile
+
+    @abstractmethod
+    def start_key(self, seed: int) -> str:
+        """Names what all strategies of a seed start from, and changes with it."""
+
+    @abstractmethod
+    def start_encoder(self, seed: int) -> Encoder:
+        """The encoder that all strategies of a seed start from."""
+
+    @abstractmethod
+    def sampler(self, run: Run) -> BatchSampler:
+        """The batches of a run."""
+
+    @abstractmethod
+    def train(self, run: Run) -> Path:
+        """Folder of a trained run: encoder/ and log.parquet."""
+
+    @abstractmethod
+    def evaluation_parameters(self, split: str) -> dict:
+        """What decides an evaluation beside the encoder: at least what identifies the texts."""
+
+    # ---- what they share
+
+    @cached_property
+    def store(self) -> RunStore:
+        """Where the runs lie; counts those made and reused."""
+        return RunStore(self.root / "runs")
+
+    @property
+    def label(self) -> str:
+        """Folder name of figures and results: the place, or its custom variant when a parameter was changed."""
+        return self.place if self.is_standard else f"{self.place}-custom"
+
+    def outputs(self, kind: str) -> Path:
+        """Folder of "figures" or "results": in git for the demo as it is, under runs/ for everything else."""
+        home = self.root if self.label == "demo" else self.root / "runs"
+        return home / kind / self.label
+
+    def encoder(self, run: Run) -> Encoder:
+        """The encoder of a run."""
+        if run.strategy == "none":
+            return self.start_encoder(run.seed)
+        return Encoder.load(str(self.train(run) / "encoder"))
+
+    def evaluation(self, run: Run, split: str = "test") -> Path:
+        """Folder with rows.parquet, ranks.parquet and excluded.json of a run on dev or test."""
+        if split not in ("dev", "test"):
+            raise ValueError(f"split must be 'dev' or 'test', not {split!r}")
+        source = self.start_key(run.seed) if run.strategy == "none" else self.train(run).name
+        parameters = {"stage": "evaluate", "encoder": source, "split": split, **self.evaluation_parameters(split)}
+        make = partial(self._make_evaluation, run=run, split=split)
+        return self.store.load_or_make(f"{split}-{run.name}", parameters, UPSTREAM + DOWNSTREAM, make)
+
+    def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
+        """Measures per query and setting of several runs, with label columns."""
+        return self._collect(runs, split, "rows")
+
+    def ranks(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
+        """Ranks of relevant candidates of several runs, with label columns."""
+        return self._collect(runs, split, "ranks")
+
+    def start_rows(self, split: str = "test") -> pd.DataFrame:
+        """Measures per query and setting before any strategy, of every seed, with label columns."""
+        runs = [Run("none", seed) for seed in self.settings.seeds]
+        return self._collect(runs, split, "rows")
+
+    def excluded(self, run: Run, split: str = "test") -> dict[str, dict[str, int]]:
+        """Queries left out of a run's settings; see `evaluate.Evaluation`."""
+        return json.loads((self.evaluation(run, split) / "excluded.json").read_text(encoding="utf-8"))
+
+    def log(self, runs: Iterable[Run]) -> pd.DataFrame:
+        """Training logs of several runs, with label columns."""
+        folders = [(run, self.train(run)) for run in runs]
+        logs = [pd.read_parquet(folder / "log.parquet").assign(**self._labels(run, folder)) for run, folder in folders]
+        return pd.concat(logs, ignore_index=True)
+
+    def runs(self, strategies: Sequence[str] = ("x-x-mono", "hybrid", "x-y"), alpha: float = 0.5) -> list[Run]:
+        """The runs of some strategies with every seed."""
+        return [
+            Run(strategy, seed, alpha if strategy == "hybrid" else None)
+            for strategy in strategies
+            for seed in self.settings.seeds
+        ]
+
+    def all_runs(self) -> list[Run]:
+        """Every run that the notebooks on quality, bias and the mixing ratio ask for, each once."""
+        curve = [Run.of_alpha(alpha, seed) for alpha in self.settings.alphas for seed in self.settings.seeds]
+        return list(dict.fromkeys(self.runs() + curve))
+
+    def _collect(self, runs: Iterable[Run], split: str, what: str) -> pd.DataFrame:
+        frames = []
+        for run in runs:
+            folder = self.evaluation(run, split)
+            frames.append(pd.read_parquet(folder / f"{what}.parquet").assign(**self._labels(run, folder)))
+        together = pd.concat(frames, ignore_index=True)
+        words = together.select_dtypes(exclude="number").columns
+        return together.astype(dict.fromkeys(words, "category"))
+
+    def _labels(self, run: Run, folder: Path) -> dict:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        s = self.settings
+        alpha = {"x-x-mono": 1.0, "x-y": 0.0}.get(run.strategy, run.alpha)
+        values = (s.profile, self.checkpoint, run.strategy, alpha, run.seed, manifest["commit"], manifest["device"])
+        return dict(zip(LABELS, (*values, s.batch_size), strict=True))
+
+    def _make_evaluation(self, folder: Path, run: Run, split: str) -> None:
+        evaluate(getattr(self.corpus, split), self.encoder(run)).save(folder)
+
+    def _finish(self, encoder: Encoder, folder: Path, log: pd.DataFrame | None = None) -> None:
+        """Write a trained encoder and its log, from the main process."""
+        if all_processes().is_main_process:
+            encoder.save(folder / "encoder")
+            if log is not None:
+                log.to_parquet(folder / "log.parquet")
+            (folder / "training.safetensors").unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({asdict(self.settings)}, {self.root})"
