@@ -22,11 +22,20 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from tokenizers import normalizers
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    MT5EncoderModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from transformers.utils import logging as transformers_logging
 
 from hybridlib.hub import explained, verify
+from hybridlib.language_codes import LanguageCodes
 from hybridlib.storage import replace_folder, write_json
 
 POOLINGS = ("mean", "cls", "pooler")
@@ -35,6 +44,9 @@ ACTIVATIONS = {TANH: nn.Tanh, "torch.nn.modules.linear.Identity": nn.Identity}
 # Before version 6 a Pooling was one boolean for each kind: pooling_mode_ and these.
 POOLING_FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 LAYOUTS = [["Transformer", "Pooling", *d, *n] for d in ([], ["Dense"]) for n in ([], ["Normalize"])]
+# Encoder-decoder models whose encoder is read. M2M-100 is NLLB-200's architecture too.
+WITH_DECODER = ("mbart", "m2m_100", "mt5")
+WITH_LANGUAGE_CODES = ("mbart", "m2m_100")
 UNLIMITED = 1_000_000  # tokens; transformers writes 1e30 for a tokenizer without a limit
 logger = logging.getLogger(__name__)
 
@@ -45,7 +57,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a saved encoder consists of. `dense` (Linear, activation) follows the pooling; None: there is none."""
+    """What a saved encoder consists of. `dense` (Linear, activation) follows the pooling; None: there is none.
+
+    `codes`: of an encoder that wants each text's language; None: of one that does not.
+    """
 
     backbone: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -54,6 +69,7 @@ class Parts:
     query_prefix: str = ""
     passage_prefix: str = ""
     max_length: int = 512
+    codes: LanguageCodes | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +91,13 @@ def read_checkpoint(
     pooling: str | None = None,
     dropout: float | None = None,
     revision: str | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Parts:
     """The parts of a saved encoder, weights in float32. Another `pooling` than its own leaves its Dense out.
 
-    `dropout`, a probability, takes the place of every dropout in the checkpoint's configuration.
+    `dropout`, a probability, takes the place of every dropout in the checkpoint's configuration. `tokenizer` is the
+    folder or the hub's repository with the tokenizer, where that is another one. Of mBART, M2M-100, NLLB-200 and mT5
+    the encoder is read.
 
     Raises CheckpointError for whatever is not a complete encoder checkpoint.
     """
@@ -87,8 +106,9 @@ def read_checkpoint(
     if dropout is not None and not 0 <= dropout < 1:
         raise CheckpointError(f"dropout is {dropout}: give a probability from 0 to below 1")
     folder = local_folder(str(name_or_folder), revision)
+    words = local_folder(str(tokenizer), weights=False) if tokenizer else None
     with clear_errors(folder), quiet():
-        return _read_parts(_layout(folder), pooling, dropout)
+        return _read_parts(_layout(folder), pooling, dropout, words)
 
 
 def write_checkpoint(folder: str | Path, parts: Parts) -> None:
@@ -97,6 +117,11 @@ def write_checkpoint(folder: str | Path, parts: Parts) -> None:
     Raises CheckpointError if something else lies there, OSError where the folder cannot be written.
     """
     folder = Path(folder)
+    if parts.codes:
+        raise CheckpointError(
+            f"{folder}: sentence-transformers can neither give each text its language code nor load mBART's encoder "
+            "alone, so this encoder is not saved; load it again from where it came"
+        )
     if folder.exists() and not _replaceable(folder):
         raise CheckpointError(f"{folder} exists and is no checkpoint: choose another folder or move it away")
     with replace_folder(folder) as new, quiet():
@@ -115,7 +140,7 @@ def positions(backbone: PreTrainedModel) -> int | None:
 # ---- finding
 
 
-def local_folder(name: str, revision: str | None) -> Path:
+def local_folder(name: str, revision: str | None = None, *, weights: bool = True) -> Path:
     """The folder of that name, or the hub's repository, downloaded or found in the hub's cache."""
     folder = Path(name)
     if folder.is_dir():
@@ -125,8 +150,8 @@ def local_folder(name: str, revision: str | None) -> Path:
     if folder.exists() or folder.is_absolute() or len(folder.parts) > 2 or name.startswith((".", "~")):
         raise CheckpointError(f"{folder} is not a folder: name the folder of a checkpoint or a repository of the hub")
     try:
-        local = _download(name, revision, ["*.json", "*.txt", "*.model", "*.safetensors"])
-        if not any(local.glob("*.safetensors")):
+        local = _download(name, revision, ["*.json", "*.txt", "*.model", *(["*.safetensors"] if weights else [])])
+        if weights and not any(local.glob("*.safetensors")):
             _download(name, revision, ["*pytorch_model*.bin"])
         for path in local.rglob("*"):
             verify(path, f"{name}, {path.relative_to(local)}")
@@ -205,7 +230,7 @@ def _limits(root: Path) -> tuple[int | None, bool]:
     return config.get("max_seq_length"), bool(config.get("do_lower_case"))
 
 
-def _read_parts(layout: _Layout, pooling: str | None, dropout: float | None) -> Parts:
+def _read_parts(layout: _Layout, pooling: str | None, dropout: float | None, words: Path | None) -> Parts:
     own = pooling in (None, layout.pooling)
     pooling, dense_folder = (layout.pooling or "mean", layout.dense) if own else (pooling, None)
     backbone = _read_backbone(layout.root, dropout, with_pooler=pooling == "pooler" and dense_folder is None)
@@ -214,16 +239,25 @@ def _read_parts(layout: _Layout, pooling: str | None, dropout: float | None) -> 
         dense = _own_pooler(backbone, layout.root)
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # weights without gradients would stop training in several processes
-    tokenizer = _read_tokenizer(layout, backbone)
+    tokenizer = _read_tokenizer(words or layout.root, layout.lower_case, backbone)
     limits = (layout.max_length or tokenizer.model_max_length, positions(backbone) or UNLIMITED, UNLIMITED)
-    return Parts(backbone, tokenizer, pooling, dense, layout.query_prefix, layout.passage_prefix, int(min(limits)))
+    prefixes = (layout.query_prefix, layout.passage_prefix)
+    codes = _language_codes(tokenizer, layout.root) if backbone.config.model_type in WITH_LANGUAGE_CODES else None
+    return Parts(backbone, tokenizer, pooling, dense, *prefixes, int(min(limits)), codes)
+
+
+def _language_codes(tokenizer: PreTrainedTokenizerBase, root: Path) -> LanguageCodes:
+    codes = LanguageCodes.of(tokenizer)
+    if codes is None:
+        raise CheckpointError(f"{root}: its tokenizer puts no language code beside a text: fetch the model's own")
+    return codes
 
 
 def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> PreTrainedModel:
     """The encoder of a folder, every weight from its files; only a pooler that nobody uses may be missing there."""
     config = AutoConfig.from_pretrained(root, trust_remote_code=False)
     bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if not bidirectional or config.is_encoder_decoder:
+    if config.model_type not in WITH_DECODER and (not bidirectional or config.is_encoder_decoder):
         raise CheckpointError(f"{root} is no encoder ({config.model_type}): name one such as BERT, XLM-R or LaBSE")
     if dropout is not None:
         names = [name for name in config.to_dict() if "dropout" in name and getattr(config, name) is not None]
@@ -231,26 +265,38 @@ def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> P
     if any(root.glob("pytorch_model*.bin")) and not any(root.glob("model*.safetensors")):
         logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", root)
     options = {"dtype": torch.float32, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    backbone, report = AutoModel.from_pretrained(root, config=config, **options)
-    missing = sorted(name for name in report["missing_keys"] if with_pooler or not name.startswith("pooler."))
+    kind = MT5EncoderModel if config.model_type == "mt5" else AutoModel
+    backbone, report = kind.from_pretrained(root, config=config, **options)
+    unused = ("decoder.",) if with_pooler else ("decoder.", "pooler.")
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     if missing:
         raise CheckpointError(f"{root} lacks {len(missing)} weights ({missing[0]}, ...): fetch the whole checkpoint")
-    return backbone
+    return backbone.encoder if hasattr(backbone, "decoder") else backbone
 
 
-def _read_tokenizer(layout: _Layout, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(layout.root, trust_remote_code=False)
+def _read_tokenizer(folder: Path, lower_case: bool, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
+    pieces = [path.name for path in folder.glob("*.model")]
+    if pieces and not (folder / "tokenizer.json").exists() and not sentencepiece_is_read():
+        raise CheckpointError(
+            f"{folder}: its tokenizer is a SentencePiece model ({pieces[0]}): pip install sentencepiece protobuf"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes one up, without a word
-        raise CheckpointError(f"{layout.root} has no tokenizer: fetch tokenizer.json or the vocabulary as well")
+        raise CheckpointError(f"{folder} has no tokenizer: fetch tokenizer.json or the vocabulary as well")
     rows = backbone.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise CheckpointError(
-            f"{layout.root} has {len(tokenizer)} tokens but {rows} token vectors: fetch the tokenizer of this encoder"
+            f"{folder} has {len(tokenizer)} tokens but {rows} token vectors: fetch the tokenizer of this encoder"
         )
-    if layout.lower_case:
+    if lower_case:
         steps = [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([step for step in steps if step is not None])
     return tokenizer
+
+
+def sentencepiece_is_read() -> bool:
+    """Whether the packages are installed with which transformers reads a SentencePiece model."""
+    return is_sentencepiece_available() and is_protobuf_available()
 
 
 def _read_dense(folder: Path, width: int) -> nn.Sequential:

@@ -31,7 +31,9 @@ class Encoder(nn.Module):
 
     Attributes: backbone (transformers' model without its pooler), dense (Linear and activation, or None), tokenizer,
     pooling ("mean" over the tokens; "cls", the first token; "pooler", the first token and `dense`, as LaBSE was
-    published), query_prefix and passage_prefix (`encode` adds only the prefix it is given), max_length in tokens.
+    published), query_prefix and passage_prefix (`encode` adds only the prefix it is given), max_length in tokens,
+    codes (of mBART, M2M-100 and NLLB-200, which want each text's language; else None), language (of texts that come
+    without one, or None).
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -39,6 +41,7 @@ class Encoder(nn.Module):
         self.backbone, self.dense, self.tokenizer = parts.backbone, parts.dense, parts.tokenizer
         self.pooling, self.max_length = parts.pooling, parts.max_length
         self.query_prefix, self.passage_prefix = parts.query_prefix, parts.passage_prefix
+        self.codes, self.language = parts.codes, None
         shortest = 1 + self.tokenizer.num_special_tokens_to_add()
         longest = positions(self.backbone) or self.max_length
         if not shortest <= self.max_length <= longest:
@@ -55,17 +58,26 @@ class Encoder(nn.Module):
         max_length: int | None = None,
         dropout: float | None = None,
         revision: str | None = None,
+        tokenizer: str | Path | None = None,
+        language: str | None = None,
         device: str | torch.device | None = None,
     ) -> Encoder:
         """A sentence-transformers or transformers checkpoint, from a folder or from the hub at `revision`.
 
         What is None is as the checkpoint says: without a pooling of its own "mean", without prompts no prefix. The
         device is then a GPU if there is one. `dropout` is a probability, the same for all layers and in training only.
+        `tokenizer` names another folder or repository to take it from. Of mBART, M2M-100, NLLB-200 and mT5 the encoder
+        is loaded; all but mT5 want each text's `language` (ISO 639-1), here that of all texts that come without one.
         Raises CheckpointError (a ValueError) for anything else than a complete encoder.
         """
-        parts = read_checkpoint(name_or_folder, pooling=pooling, dropout=dropout, revision=revision)
+        parts = read_checkpoint(
+            name_or_folder, pooling=pooling, dropout=dropout, revision=revision, tokenizer=tokenizer
+        )
         given = {"query_prefix": query_prefix, "passage_prefix": passage_prefix, "max_length": max_length}
         encoder = cls(replace(parts, **{name: value for name, value in given.items() if value is not None}))
+        if parts.codes and language is not None:
+            parts.codes.check([language], [""])
+        encoder.language = language
         return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     @classmethod
@@ -100,10 +112,12 @@ class Encoder(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write a sentence-transformers folder, whole or not at all; an older checkpoint there is replaced.
 
-        Raises CheckpointError if `folder` holds something else, OSError where it cannot be written.
+        Raises CheckpointError if `folder` holds something else or the encoder wants language codes, which such a folder
+        cannot say, OSError where it cannot be written.
         """
         prefixes = {"query_prefix": self.query_prefix, "passage_prefix": self.passage_prefix}
-        parts = Parts(self.backbone, self.tokenizer, self.pooling, self.dense, max_length=self.max_length, **prefixes)
+        about = {"max_length": self.max_length, "codes": self.codes, **prefixes}
+        parts = Parts(self.backbone, self.tokenizer, self.pooling, self.dense, **about)
         write_checkpoint(folder, parts)
 
     @property
@@ -133,28 +147,43 @@ class Encoder(nn.Module):
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
         return F.normalize(self.dense(pooled) if self.dense else pooled, dim=-1)
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with the special tokens, cut to max_length. No prefix is added."""
+    def tokenize(self, texts: Sequence[str], languages: Sequence[str] | None = None) -> list[list[int]]:
+        """Token ids with the special tokens, cut to max_length. No prefix is added. `languages` as in `encode`."""
         kept = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length, **kept)["input_ids"]
+        spoken = self._spoken(texts, languages)
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length, **kept)["input_ids"]
+        if self.codes:
+            self.codes.put(ids, spoken)
+        return ids
+
+    def _spoken(self, texts: Sequence[str], languages: Sequence[str] | None) -> Sequence[str | None]:
+        """The language of each text; None for all where the encoder does not ask for it."""
+        if self.codes is None:
+            return [None] * len(texts)
+        spoken = [self.language] * len(texts) if languages is None else languages
+        self.codes.check(spoken, texts)
+        return spoken
 
     def encode(
         self,
         texts: Sequence[str],
         *,
         prefix: str = "",
+        languages: Sequence[str] | None = None,
         batch_tokens: int = 1024,
         dtype: torch.dtype | None = None,
         progress: bool = False,
     ) -> torch.Tensor:
         """Vectors (N, D) in float32 on the CPU, in the order of `texts`; equal texts are encoded once.
 
-        prefix: put before each text. batch_tokens: tokens of a batch, padding included (a GPU wants more, 16,384 say).
-        dtype: the backbone computes in it (torch.bfloat16: faster, less exact); None: in that of its weights.
-        Memory beside the vectors: the token ids, 4 bytes each. Raises ValueError naming a bad text, or one whose vector
-        is not finite.
+        prefix: put before each text. languages: of each text (ISO 639-1), for encoders with language codes; others take
+        no notice; None: `self.language` for all. batch_tokens: tokens of a batch, padding included (a GPU wants more,
+        16,384 say). dtype: the backbone computes in it (torch.bfloat16: faster, less exact); None: in that of its
+        weights. Memory beside the vectors: the token ids, 4 bytes each. Raises ValueError naming a bad text or
+        language, or a text whose vector is not finite.
         """
-        rows = _unique_rows(texts)  # text -> row of `vectors`
+        spoken = self._spoken(texts, languages)
+        rows = _unique_rows(texts, spoken)  # text and language -> row of `vectors`
         vectors = torch.empty(len(rows), self.dimension)
         was_training = self.training
         self.eval()
@@ -166,10 +195,15 @@ class Encoder(nn.Module):
         _check_finite(vectors, rows)
         if len(rows) == len(texts):
             return vectors
-        return vectors[torch.tensor([rows[text] for text in texts], dtype=torch.long)]
+        return vectors[torch.tensor([rows[key] for key in zip(texts, spoken, strict=True)], dtype=torch.long)]
 
     def _encode_batches(
-        self, texts: list[str], prefix: str, batch_tokens: int, dtype: torch.dtype | None, progress: bool
+        self,
+        texts: list[tuple[str, str | None]],
+        prefix: str,
+        batch_tokens: int,
+        dtype: torch.dtype | None,
+        progress: bool,
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Rows of `texts` and their vectors on the CPU, batch by batch."""
         tokens = _Tokens.of(self, texts, prefix)
@@ -259,15 +293,17 @@ class _Tokens:
     starts: np.ndarray
 
     @classmethod
-    def of(cls, encoder: Encoder, texts: list[str], prefix: str) -> _Tokens:
+    def of(cls, encoder: Encoder, texts: list[tuple[str, str | None]], prefix: str) -> _Tokens:
+        """Those of texts, each with its language."""
         ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
         for start in range(0, len(texts), TOKENIZED_AT_ONCE):
-            part = encoder.tokenize([prefix + text for text in texts[start : start + TOKENIZED_AT_ONCE]])
+            some = texts[start : start + TOKENIZED_AT_ONCE]
+            part = encoder.tokenize([prefix + text for text, _ in some], [lang for _, lang in some])
             lengths.append(np.array([len(tokens) for tokens in part]))
             ids.append(np.fromiter(chain.from_iterable(part), np.int32, int(lengths[-1].sum())))
         tokens = cls(np.concatenate(ids), np.concatenate(lengths), np.cumsum(np.concatenate(lengths)))
         if not tokens.lengths.all():
-            empty = texts[int(np.argmin(tokens.lengths))]
+            empty, _ = texts[int(np.argmin(tokens.lengths))]
             raise ValueError(f"the text {empty!r} has no tokens: leave it out or use a tokenizer with special tokens")
         return replace(tokens, starts=tokens.starts - tokens.lengths)
 
@@ -280,25 +316,25 @@ class _Tokens:
         return torch.from_numpy(ids.astype(np.int64)), None if mask.all() else torch.from_numpy(mask.astype(np.int64))
 
 
-def _unique_rows(texts: Sequence[str]) -> dict[str, int]:
-    """Different texts in their order -> 0, 1, 2, ..."""
+def _unique_rows(texts: Sequence[str], spoken: Sequence[str | None]) -> dict[tuple[str, str | None], int]:
+    """Different texts, each with its language, in their order -> 0, 1, 2, ..."""
     if isinstance(texts, str):
         raise ValueError("texts is one string: give a list of texts")
-    rows: dict[str, int] = {}
-    for place, text in enumerate(texts):
+    rows: dict[tuple[str, str | None], int] = {}
+    for place, (text, lang) in enumerate(zip(texts, spoken, strict=True)):
         if not isinstance(text, str):
             raise ValueError(f"texts[{place}] is of type {type(text).__name__}: every text must be a str")
         if not text.isascii():
             _check_unicode(place, text)
-        rows.setdefault(text, len(rows))
+        rows.setdefault((text, lang), len(rows))
     return rows
 
 
-def _check_finite(vectors: torch.Tensor, rows: dict[str, int]) -> None:
+def _check_finite(vectors: torch.Tensor, rows: dict[tuple[str, str | None], int]) -> None:
     """A vector that is not a number would be ranked as if it were right."""
     wrong = ~torch.isfinite(vectors).all(dim=1)
     if wrong.any():
-        text = list(rows)[int(wrong.nonzero()[0])]
+        text, _ = list(rows)[int(wrong.nonzero()[0])]
         raise ValueError(f"the vector of {text[:60]!r} is not finite: check the weights, or compute in float32")
 
 
