@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 MAY_BE_ZERO = ("alphas", "seeds", "corpus_seed", "layers", "extra_candidates", "negatives", "warmup", "weight_decay")
 MAY_BE_ZERO += ("dropout",)
+MAY_BE_EMPTY = "leakage"  # of the lists
 
 SomeSettings = TypeVar("SomeSettings")
 
@@ -33,7 +34,7 @@ def changed(standard: SomeSettings, overrides: dict[str, Any]) -> SomeSettings:
 
 def _checked(name: str, value: Any, kind: Any, standard: Any) -> Any:
     if get_origin(kind) is tuple:
-        if isinstance(value, str) or not isinstance(value, Sequence) or (standard and not value):
+        if isinstance(value, str) or not isinstance(value, Sequence) or (standard and not value and name != MAY_BE_EMPTY):
             raise ValueError(f"{name} must be a list such as {list(standard)!r}, not {value!r}")
         item = get_args(kind)[0]
         return tuple(_checked(name, part, item, standard[0] if standard else item()) for part in value)

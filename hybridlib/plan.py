@@ -55,7 +55,7 @@ class Shape:
 
 # From the public config.json of each repository of `hybridlib.presets`.
 SHAPES = {
-    "xlm-r": Shape(12, 768, 3072, 250_002),
+    "xlm-r-base": Shape(12, 768, 3072, 250_002),
     "labse": Shape(12, 768, 3072, 501_153),
     "multilingual-minilm": Shape(12, 384, 1536, 250_037),
 }

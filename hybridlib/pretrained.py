@@ -44,7 +44,7 @@ class PretrainedSettings:
     """
 
     profile: str = "paper"
-    checkpoint: str = "xlm-r"
+    checkpoint: str = "xlm-r-base"
     benchmark: str = "xquad-r"
     dev_benchmark: str = ""
     languages: tuple[str, ...] = ()

@@ -104,7 +104,7 @@ class PretrainedStudy(Study):
     def base(self) -> str | None:
         """What the paper's tables call the checkpoint; None: it is not in them."""
         preset = PRESETS.get(self.settings.checkpoint)
-        return preset.base if preset else None
+        return preset.family if preset else None
 
     @property
     def data(self) -> str:
@@ -201,7 +201,7 @@ class PretrainedStudy(Study):
         """The pretrained checkpoint."""
         s = self.settings
         names = ("pooling", "query_prefix", "passage_prefix", "max_length", "dropout")
-        options = {name: getattr(s, name) for name in names}
+        options = {name: getattr(s, name) for name in names if getattr(s, name) is not None}
         return (
             load_preset(s.checkpoint, **options) if s.checkpoint in PRESETS else Encoder.load(s.checkpoint, **options)
         )

@@ -29,7 +29,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "demo", "colab", "paper")
 VARIANTS = {
-    "paper": {"checkpoint": ("xlm-r", "labse"), "benchmark": ("xquad-r", "mlqa-r")}
+    "paper": {"checkpoint": ("xlm-r-base", "labse"), "benchmark": ("xquad-r", "mlqa-r")}
 }  # what `paper` runs through
 GO_ON = 3  # exit code of --check-flags: nothing is wrong and there is something to run
 
