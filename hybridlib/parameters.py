@@ -34,7 +34,8 @@ def changed(standard: SomeSettings, overrides: dict[str, Any]) -> SomeSettings:
 
 def _checked(name: str, value: Any, kind: Any, standard: Any) -> Any:
     if get_origin(kind) is tuple:
-        if isinstance(value, str) or not isinstance(value, Sequence) or (standard and not value and name != MAY_BE_EMPTY):
+        needed = bool(standard) and name != MAY_BE_EMPTY
+        if isinstance(value, str) or not isinstance(value, Sequence) or (needed and not value):
             raise ValueError(f"{name} must be a list such as {list(standard)!r}, not {value!r}")
         item = get_args(kind)[0]
         return tuple(_checked(name, part, item, standard[0] if standard else item()) for part in value)

@@ -257,11 +257,8 @@ def _study(values: dict[str, Any], root: Path) -> Any:
 
     from hybridlib import experiment
 
-    more = values.get("more") or {}
-    if not isinstance(more, dict):
-        raise ValueError(f"more must be a dict such as {{'max_length': 128}}, not {more!r}")
-    known = {field.name for profile in experiment.PROFILES.values() for field in fields(profile)}
-    return experiment.study(root=root, **{name: value for name, value in values.items() if name in known}, **more)
+    known = {field.name for profile in experiment.PROFILES.values() for field in fields(profile)} | {"more"}
+    return experiment.study(root=root, **{name: value for name, value in values.items() if name in known})
 
 
 def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Namespace, argv: Sequence[str]) -> int:

@@ -92,6 +92,15 @@ def test_wrong_values_are_named(overrides, message):
         experiment.resolve("colab", **overrides)
 
 
+def test_further_parameters_come_in_a_dict_and_none_of_them_twice(tmp_path):
+    study = experiment.study("colab", root=tmp_path, steps=5, learning_rate=None, more={"learning_rate": 1e-4})
+    assert (study.settings.steps, study.settings.learning_rate) == (5, 1e-4)
+    with pytest.raises(ValueError, match="steps is given twice"):
+        experiment.study("colab", root=tmp_path, steps=5, more={"steps": 6})
+    with pytest.raises(ValueError, match="more must be a dict"):
+        experiment.study("colab", root=tmp_path, more=[1])
+
+
 def test_a_study_of_the_paper_is_standard_on_each_encoder_and_benchmark(tmp_path):
     study = experiment.study("paper", root=tmp_path, checkpoint="labse", benchmark="mlqa-r")
     assert study.label == "paper-labse-mlqa-r" and study.base == "labse" and study.settings.held_out == "xquad-r"
@@ -206,7 +215,8 @@ def test_the_notebooks_run_on_xquad_r_with_files_of_ones_own(files, tmp_path, da
     assert done.returncode == 0, done.stdout + done.stderr
     place = tmp_path / "runs" / "records" / "colab-tiny-xquad-r"
     records = {path.stem: json.loads(path.read_text()) for path in place.glob("*.json")}
-    assert len(records) == 6 and records["06_mixing_ratio"]["runs"]["made"] == 0
+    assert len(records) == 6
+    assert records["06_mixing_ratio"]["runs"]["made"] == 3, "evaluations on dev only"
     judged = {claim["claim"]: claim["verdict"] for claim in records["99_reported_vs_reproduced"]["claims"]}
     assert "not run" not in {v for c, v in judged.items() if c.startswith("Hybrid")}
     assert list((tmp_path / "runs" / "figures" / "colab-tiny-xquad-r-custom").glob("*.png"))
