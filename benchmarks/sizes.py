@@ -2,13 +2,13 @@
 
     python benchmarks/sizes.py [--only NAME ...] [--vocabulary N] [--json FILE]
 
-Every model is built in a process of its own, one after the other, from the configuration that its repository on the
-hub publishes in config.json (nothing is downloaded). An encoder takes one step in float32 of AdamW with the gradients
-of `hybridlib.gradients`: 8 pairs of a question of 16 and a passage of 128 tokens, in cached parts of 1,536 tokens.
-Computed for it: 16 bytes per parameter (weights, gradients, two moments). Measured: the most memory that the process
-ever had, libraries included; what training writes to disk is not part of it. The translator translates 8 sentences.
-GB are 10^9 bytes. A model that does not fit is not run, and the table says so. `--vocabulary` cuts the vocabularies,
-for a quick try; no number counts then.
+Every model is built in a process of its own, one after the other, from the configuration in its repository's
+config.json, written down from copies of it in repositories of fine-tuned models (nothing is downloaded). An encoder
+takes one step in float32 of AdamW with the gradients of `hybridlib.gradients`: 8 pairs of a question of 16 and a
+passage of 128 tokens, in cached parts of 1,536 tokens. Computed for it: 16 bytes per parameter (weights, gradients, two
+moments). Measured: the most memory that the process ever had, libraries included; what training writes to disk is not
+part of it. The translator translates 8 sentences. GB are 10^9 bytes. A model that does not fit is not run, and the
+table says so. `--vocabulary` cuts the vocabularies, for a quick try; no number counts then.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def positions(backbone: PreTrainedModel) -> int | None:
 
 
 def local_folder(name: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """The folder of that name, or the hub's repository, downloaded or found in the hub's cache."""
+    """The folder of that name, or the hub's repository, downloaded or found in its cache, with weights or without."""
     folder = Path(name)
     if folder.is_dir():
         if revision is not None:
@@ -152,7 +152,9 @@ def local_folder(name: str, revision: str | None = None, *, weights: bool = True
     if folder.exists() or folder.is_absolute() or len(folder.parts) > 2 or name.startswith((".", "~")):
         raise CheckpointError(f"{folder} is not a folder: name the folder of a checkpoint or a repository of the hub")
     try:
-        local = _download(name, revision, ["*.json", "*.txt", "*.model", *(["*.safetensors"] if weights else [])])
+        # A Dense is often left a pickle where the large weights have been converted.
+        files = ["*.safetensors", "*Dense/pytorch_model.bin"] if weights else []
+        local = _download(name, revision, ["*.json", "*.txt", "*.model", *files])
         if weights and not any(local.glob("*.safetensors")):
             _download(name, revision, ["*pytorch_model*.bin"])
         for path in local.rglob("*"):
