@@ -26,6 +26,8 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    M2M100Model,
+    MBartModel,
     MT5EncoderModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -141,7 +143,7 @@ def positions(backbone: PreTrainedModel) -> int | None:
 
 
 def local_folder(name: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """The folder of that name, or the hub's repository, downloaded or found in the hub's cache."""
+    """The folder of that name, or the hub's repository, downloaded or found in its cache, with weights or without."""
     folder = Path(name)
     if folder.is_dir():
         if revision is not None:
@@ -150,7 +152,9 @@ def local_folder(name: str, revision: str | None = None, *, weights: bool = True
     if folder.exists() or folder.is_absolute() or len(folder.parts) > 2 or name.startswith((".", "~")):
         raise CheckpointError(f"{folder} is not a folder: name the folder of a checkpoint or a repository of the hub")
     try:
-        local = _download(name, revision, ["*.json", "*.txt", "*.model", *(["*.safetensors"] if weights else [])])
+        # A Dense is often left a pickle where the large weights have been converted.
+        files = ["*.safetensors", "*Dense/pytorch_model.bin"] if weights else []
+        local = _download(name, revision, ["*.json", "*.txt", "*.model", *files])
         if weights and not any(local.glob("*.safetensors")):
             _download(name, revision, ["*pytorch_model*.bin"])
         for path in local.rglob("*"):
@@ -254,7 +258,7 @@ def _language_codes(tokenizer: PreTrainedTokenizerBase, root: Path) -> LanguageC
 
 
 def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> PreTrainedModel:
-    """The encoder of a folder, every weight from its files; only a pooler that nobody uses may be missing there."""
+    """The encoder of a folder, every weight from its files; only a pooler or decoder nobody uses may be missing."""
     config = AutoConfig.from_pretrained(root, trust_remote_code=False)
     bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     if config.model_type not in WITH_DECODER and (not bidirectional or config.is_encoder_decoder):
@@ -267,11 +271,11 @@ def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> P
     options = {"dtype": torch.float32, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     kind = MT5EncoderModel if config.model_type == "mt5" else AutoModel
     backbone, report = kind.from_pretrained(root, config=config, **options)
-    unused = ("decoder.",) if with_pooler else ("decoder.", "pooler.")
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
+    unused = "decoder." if config.model_type in WITH_DECODER else "pooler."
+    missing = sorted(name for name in report["missing_keys"] if with_pooler or not name.startswith(unused))
     if missing:
         raise CheckpointError(f"{root} lacks {len(missing)} weights ({missing[0]}, ...): fetch the whole checkpoint")
-    return backbone.encoder if hasattr(backbone, "decoder") else backbone
+    return backbone.get_encoder() if isinstance(backbone, (MBartModel, M2M100Model)) else backbone
 
 
 def _read_tokenizer(folder: Path, lower_case: bool, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:

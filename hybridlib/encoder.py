@@ -32,8 +32,7 @@ class Encoder(nn.Module):
     Attributes: backbone (transformers' model without its pooler), dense (Linear and activation, or None), tokenizer,
     pooling ("mean" over the tokens; "cls", the first token; "pooler", the first token and `dense`, as LaBSE was
     published), query_prefix and passage_prefix (`encode` adds only the prefix it is given), max_length in tokens,
-    codes (of mBART, M2M-100 and NLLB-200, which want each text's language; else None), language (of texts that come
-    without one, or None).
+    codes (of mBART, M2M-100 and NLLB-200, which want each text's language; else None).
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -41,7 +40,7 @@ class Encoder(nn.Module):
         self.backbone, self.dense, self.tokenizer = parts.backbone, parts.dense, parts.tokenizer
         self.pooling, self.max_length = parts.pooling, parts.max_length
         self.query_prefix, self.passage_prefix = parts.query_prefix, parts.passage_prefix
-        self.codes, self.language = parts.codes, None
+        self.codes = parts.codes
         shortest = 1 + self.tokenizer.num_special_tokens_to_add()
         longest = positions(self.backbone) or self.max_length
         if not shortest <= self.max_length <= longest:
@@ -59,7 +58,6 @@ class Encoder(nn.Module):
         dropout: float | None = None,
         revision: str | None = None,
         tokenizer: str | Path | None = None,
-        language: str | None = None,
         device: str | torch.device | None = None,
     ) -> Encoder:
         """A sentence-transformers or transformers checkpoint, from a folder or from the hub at `revision`.
@@ -67,7 +65,7 @@ class Encoder(nn.Module):
         What is None is as the checkpoint says: without a pooling of its own "mean", without prompts no prefix. The
         device is then a GPU if there is one. `dropout` is a probability, the same for all layers and in training only.
         `tokenizer` names another folder or repository to take it from. Of mBART, M2M-100, NLLB-200 and mT5 the encoder
-        is loaded; all but mT5 want each text's `language` (ISO 639-1), here that of all texts that come without one.
+        is loaded; all but mT5 want each text's language, see `encode`.
         Raises CheckpointError (a ValueError) for anything else than a complete encoder.
         """
         parts = read_checkpoint(
@@ -75,9 +73,6 @@ class Encoder(nn.Module):
         )
         given = {"query_prefix": query_prefix, "passage_prefix": passage_prefix, "max_length": max_length}
         encoder = cls(replace(parts, **{name: value for name, value in given.items() if value is not None}))
-        if parts.codes and language is not None:
-            parts.codes.check([language], [""])
-        encoder.language = language
         return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
     @classmethod
@@ -160,9 +155,8 @@ class Encoder(nn.Module):
         """The language of each text; None for all where the encoder does not ask for it."""
         if self.codes is None:
             return [None] * len(texts)
-        spoken = [self.language] * len(texts) if languages is None else languages
-        self.codes.check(spoken, texts)
-        return spoken
+        self.codes.check(languages, texts)
+        return languages
 
     def encode(
         self,
@@ -176,11 +170,11 @@ class Encoder(nn.Module):
     ) -> torch.Tensor:
         """Vectors (N, D) in float32 on the CPU, in the order of `texts`; equal texts are encoded once.
 
-        prefix: put before each text. languages: of each text (ISO 639-1), for encoders with language codes; others take
-        no notice; None: `self.language` for all. batch_tokens: tokens of a batch, padding included (a GPU wants more,
-        16,384 say). dtype: the backbone computes in it (torch.bfloat16: faster, less exact); None: in that of its
-        weights. Memory beside the vectors: the token ids, 4 bytes each. Raises ValueError naming a bad text or
-        language, or a text whose vector is not finite.
+        prefix: put before each text. languages: of each text (ISO 639-1); encoders with language codes must have them,
+        others take no notice. batch_tokens: tokens of a batch, padding included (a GPU wants more, 16,384 say). dtype:
+        the backbone computes in it (torch.bfloat16: faster, less exact); None: in that of its weights. Memory beside
+        the vectors: the token ids, 4 bytes each. Raises ValueError naming a bad text or language, or a text whose
+        vector is not finite.
         """
         spoken = self._spoken(texts, languages)
         rows = _unique_rows(texts, spoken)  # text and language -> row of `vectors`

@@ -40,16 +40,14 @@ class LanguageCodes:
                 return cls(tokens, places[0])
         return None
 
-    def check(self, languages: Sequence[str | None], texts: Sequence[str]) -> None:
-        """ValueError where texts and languages are not equally many, or a language is missing or has no code."""
-        if isinstance(languages, str) or len(languages) != len(texts):
-            raise ValueError(f"languages must be a list with one for each of the {len(texts)} texts")
+    def check(self, languages: Sequence[str] | None, texts: Sequence[str]) -> None:
+        """ValueError where there is not one language for each text, or one has no code."""
+        if languages is None or isinstance(languages, str) or len(languages) != len(texts):
+            raise ValueError(
+                f"this encoder puts a language code beside each text: give languages, a list with one for each of the "
+                f"{len(texts)} texts"
+            )
         for lang in dict.fromkeys(languages):
-            if lang is None:
-                raise ValueError(
-                    "this encoder puts a language code beside each text: give languages, one for each text, or load it "
-                    "with a language for all"
-                )
             if lang not in self.tokens:
                 raise ValueError(f"this encoder has no code for {lang!r}; it knows {' '.join(sorted(self.tokens))}")
 

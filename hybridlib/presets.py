@@ -47,7 +47,7 @@ class Preset:
 PAPER = ("Query: ", "Passage: ")  # section 2 of arXiv 2408.10536, one space after the colon is our reading
 E5 = ("query: ", "passage: ")
 NONE = ("", "")
-AS_TRAINED = "prefixes of the paper, since it is trained as there; none for the encoder as it is"
+AS_TRAINED = "the paper's prefixes, for training as there; as it is published it has none"
 E5_SOURCE = "card: average of the tokens, query: and passage:, at most 512 tokens"
 
 PRESETS = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from made import parallel_corpus, tokenizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from torch.nn.functional import normalize
@@ -218,6 +218,15 @@ def test_offline_from_the_cache(served, hub, monkeypatch):
         torch.allclose(torch.as_tensor(again.encode(TEXTS, languages=LANGUAGES)), first, atol=1e-5)
         and len(hub.requests) == asked
     )
+
+
+def test_a_dense_that_is_still_a_pickle_comes_too(hub, tmp_path):
+    expected = labse(tmp_path, 0)
+    state = load_file(tmp_path / "2_Dense" / "model.safetensors")
+    torch.save(state, tmp_path / "2_Dense" / "pytorch_model.bin")
+    (tmp_path / "2_Dense" / "model.safetensors").unlink()
+    hub.add("model", "owner/model", content(tmp_path))
+    assert torch.allclose(Encoder.load("owner/model", device="cpu").encode(TEXTS), expected, atol=1e-5)
 
 
 REFUSALS = {

@@ -56,18 +56,11 @@ def test_the_code_survives_where_a_long_text_is_cut(name, folders):
     assert end == [encoder.tokenizer.eos_token_id] * 2
 
 
-def test_a_language_for_all_texts(folders):
-    encoder = Encoder.load(folders["mbart50"], language="de")
-    assert torch.equal(encoder.encode(TEXTS), encoder.encode(TEXTS, languages=["de"] * 3))
-    assert not torch.equal(encoder.encode(TEXTS), encoder.encode(TEXTS, languages=["en"] * 3))
-    assert encoder.tokenize(TEXTS) == encoder.tokenize(TEXTS, ["de"] * 3)
-
-
 @pytest.mark.parametrize(
     ("languages", "message"),
     [
-        (None, "puts a language code beside each text: give languages, one for each text, or load it with a language"),
-        (["de", None, "en"], "give languages, one for each text"),
+        (None, "puts a language code beside each text: give languages, a list with one for each of the 3 texts"),
+        (["de", None, "en"], "no code for None"),
         (["de", "el", "en"], "no code for 'el'; it knows af ar az"),
         (["de", "en_XX", "en"], "no code for 'en_XX'"),
         (["de", "en"], "one for each of the 3 texts"),
@@ -79,14 +72,12 @@ def test_a_missing_or_wrong_language_is_named(languages, message, folders):
     for call in (encoder.encode, encoder.tokenize):
         with pytest.raises(ValueError, match=message):
             call(TEXTS, languages=languages)
-    with pytest.raises(ValueError, match="no code for 'el'"):
-        Encoder.load(folders["mbart50"], language="el")
 
 
 def test_other_encoders_take_no_notice_of_languages(tmp_path, folders):
     xlm_roberta(tmp_path / "xlm-r", 0)
     for folder in (tmp_path / "xlm-r", folders["mt5"]):
-        encoder = Encoder.load(folder, language="de")
+        encoder = Encoder.load(folder)
         assert encoder.codes is None
         assert torch.equal(encoder.encode(TEXTS), encoder.encode(TEXTS, languages=LANGUAGES))
 
@@ -122,12 +113,12 @@ def test_padding_packed_weights_and_half_precision(name, folders, monkeypatch):
 
 @pytest.mark.parametrize("name", SEQ2SEQ)
 def test_it_trains_and_dropout_can_be_turned_off(name, folders):
-    encoder = Encoder.load(folders[name], dropout=0.0, language="de").train()
-    ids = torch.tensor(encoder.tokenize(TEXTS[:1]))
+    encoder = Encoder.load(folders[name], dropout=0.0).train()
+    ids = torch.tensor(encoder.tokenize(TEXTS[:1], ["de"]))
     assert torch.equal(encoder(ids), encoder(ids))
     encoder(ids).sum().backward()
     assert all(weights.grad is not None for weights in encoder.parameters())
-    noisy = Encoder.load(folders[name], dropout=0.5, language="de").train()
+    noisy = Encoder.load(folders[name], dropout=0.5).train()
     assert not torch.equal(noisy(ids), noisy(ids))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from test_encoder import byte_pairs, wordpiece
-from test_hub_checkpoints import FAMILIES, content, labse
+from test_hub_checkpoints import FAMILIES, LANGUAGES, content
+from test_hub_checkpoints import TEXTS as THINGS
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, GteConfig, GteModel, PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
 
@@ -71,13 +72,11 @@ def test_a_preset_pools_prefixes_and_cuts_as_it_says(name, hub, tmp_path):
 
 
 def test_labse_has_its_own_head(hub, tmp_path):
-    expected = labse(tmp_path / "labse", 0)
+    expected = FAMILIES["labse"](tmp_path / "labse", 0)
     hub.add("model", PRESETS["labse"].repository, content(tmp_path / "labse"))
     encoder = load_preset("labse", max_length=24, device="cpu")
     assert (encoder.pooling, encoder.query_prefix) == ("pooler", "Query: ")
-    from test_hub_checkpoints import TEXTS as texts
-
-    assert torch.allclose(encoder.encode(texts), expected, atol=1e-5)
+    assert torch.allclose(encoder.encode(THINGS), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "family"), [("mbart-50", "mbart50"), ("mt5-base", "mt5")])
@@ -86,10 +85,7 @@ def test_encoders_of_encoder_decoders(name, family, hub, tmp_path):
     hub.add("model", PRESETS[name].repository, content(tmp_path / "model"))
     encoder = load_preset(name, max_length=None, device="cpu")
     assert bool(encoder.codes) == PRESETS[name].with_codes
-    from test_hub_checkpoints import LANGUAGES
-    from test_hub_checkpoints import TEXTS as texts
-
-    assert torch.allclose(encoder.encode(texts, languages=LANGUAGES), expected, atol=1e-5)
+    assert torch.allclose(encoder.encode(THINGS, languages=LANGUAGES), expected, atol=1e-5)
 
 
 def test_every_preset_is_of_an_architecture_that_can_be_loaded_and_says_where_it_is_from():
