@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROFILES = ("smoke", "demo", "colab", "paper")
+SMALL, LARGE = ("smoke", "demo"), ("colab", "paper")
+PROFILES = (*SMALL, *LARGE)
 VARIANTS = {
     "paper": {"checkpoint": ("xlm-r-base", "labse"), "benchmark": ("xquad-r", "mlqa-r")}
 }  # what `paper` runs through
@@ -217,10 +218,11 @@ def _same_kind(value: Any, default: Any) -> bool:
 
 
 def list_notebooks(notebooks: Sequence[Notebook]) -> str:
-    """One line per notebook: number, name, core or not, cost per profile, title."""
-    rows = [("", "notebook", "", *PROFILES, "title")]
+    """One line per notebook: number, name, core or not, cost in the small profiles, is it in the large ones, title."""
+    rows = [("", "notebook", "", *SMALL, ", ".join(LARGE), "title")]
     for notebook in notebooks:
-        costs = [notebook.cost.get(profile, "not measured") for profile in PROFILES]
+        costs = [notebook.cost.get(profile, "not measured") for profile in SMALL]
+        costs.append("--plan" if set(LARGE) <= set(notebook.profiles) else "-")
         title = notebook.title + (f" (needs {notebook.needs})" if notebook.needs else "")
         rows.append((notebook.number, notebook.name, "core" if notebook.core else "--all", *costs, title))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -265,8 +267,10 @@ def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Nam
     from hybridlib import execution
 
     root = Path(os.environ.get("HYBRIDLIB_ROOT") or REPOSITORY).expanduser().resolve()
+    runs = variants(values)
+    known = not (arguments.parameters or arguments.plan or arguments.profile in LARGE)  # spares importing torch
     try:
-        studies = [_study(variant, root) for variant in variants(values)]
+        studies = [] if known else [_study(variant, root) for variant in runs]
     except ValueError as error:
         print(f"error: -p {error}", file=sys.stderr)
         return 2
@@ -275,14 +279,14 @@ def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Nam
 
         print("\n".join(describe(studies, [notebook.name for notebook in chosen])))
         return 0
-    outcomes = []
+    outcomes, places = [], [study.place for study in studies] or [arguments.profile]
     try:
         with execution.kernel_environment(_environment(root, arguments)):
-            for variant, study in zip(variants(values), studies, strict=True):
-                if len(studies) > 1:
-                    print(f"\n{study.place}")
-                outcomes += execution.run_all([n.path for n in chosen], variant, root, study.place)
-                print(execution.report(outcomes[-len(chosen) :], root, study.place))
+            for variant, place in zip(runs, places, strict=True):
+                if len(places) > 1:
+                    print(f"\n{place}")
+                outcomes += execution.run_all([n.path for n in chosen], variant, root, place)
+                print(execution.report(outcomes[-len(chosen) :], root, place))
     except KeyboardInterrupt:
         print(f"\n\nstopped. What is complete is kept; to go on:\n    {_again(argv)}", flush=True)
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -69,7 +70,7 @@ def call(arguments: list[str], folder: Path) -> tuple[int, str]:
 def folder(tmp_path: Path) -> Path:
     """Three notebooks that are never executed: 00_first and 04_retrieval are core, 07_big is not."""
     write_notebook(tmp_path / "notebooks", "04_retrieval", core=True, cost={"demo": "about 40 s", "smoke": "5 s"})
-    write_notebook(tmp_path / "notebooks", "00_first")
+    write_notebook(tmp_path / "notebooks", "00_first", profiles=["smoke", "demo"])
     write_notebook(tmp_path / "notebooks", "07_big", core=False, needs="a GPU")
     write_notebook(tmp_path / "notebooks", "scratch")
     return tmp_path / "notebooks"
@@ -84,8 +85,7 @@ def folder(tmp_path: Path) -> Path:
         (["--nonsense"], "--nonsense"),
         (["--prof", "smoke"], "--prof"),  # no abbreviations
         (["--profile", "full"], "there are: smoke, demo"),
-        (["--profile", "paper"], "'paper' comes later"),
-        (["--profile", "colab"], "'colab' comes later"),
+        (["--profile", "paper", "--only", "00"], "00_first is made for the profiles smoke, demo"),
         (["--only", "05"], "there are: 00_first, 04_retrieval, 07_big"),
         (["--only", "00", "retrival"], "--only retrival"),
         (["--figures", "--fresh"], "not allowed with"),
@@ -160,11 +160,12 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 def test_only_core_notebooks_run_unless_asked_for(folder: Path) -> None:
     found = runner.find_notebooks(folder)
 
-    def names(only: list[str] | None, everything: bool = False) -> list[str]:
-        return [notebook.name for notebook in runner.select(found, only, everything)]
+    def names(only: list[str] | None, everything: bool = False, profile: str = "demo") -> list[str]:
+        return [notebook.name for notebook in runner.select(found, only, everything, profile)]
 
     assert names(None) == ["00_first", "04_retrieval"]
     assert names(None, everything=True) == ["00_first", "04_retrieval", "07_big"]
+    assert names(None, everything=True, profile="paper") == ["04_retrieval", "07_big"]
     assert names(["7", "first"]) == ["00_first", "07_big"]
     assert names(["notebooks/04_retrieval.ipynb"]) == ["04_retrieval"]
 
@@ -174,8 +175,23 @@ def test_list_shows_what_each_notebook_costs(folder: Path) -> None:
     assert code == 0
     lines = {line.split()[0]: line for line in text.splitlines()[1:]}
     assert sorted(lines) == ["00", "04", "07"]
-    assert re.fullmatch(r"04  04_retrieval +core +5 s +about 40 s +Title of 04_retrieval", lines["04"])
-    assert re.fullmatch(r"07  07_big +--all +not measured +not measured +Title of 07_big \(needs a GPU\)", lines["07"])
+    assert re.fullmatch(r"04  04_retrieval +core +5 s +about 40 s +--plan +Title of 04_retrieval", lines["04"])
+    assert re.fullmatch(r"00  00_first +core +not measured +not measured +- +Title of 00_first", lines["00"])
+    assert re.fullmatch(
+        r"07  07_big +--all +not measured +not measured +--plan +Title of 07_big \(needs a GPU\)", lines["07"]
+    )
+
+
+def test_the_paper_profile_runs_through_what_is_not_set() -> None:
+    chosen = runner.variants({"profile": "paper", "checkpoint": None, "benchmark": None, "steps": 3})
+    assert len(chosen) == 4 and {(v["checkpoint"], v["benchmark"]) for v in chosen} == {
+        (c, b) for c in ("xlm-r-base", "labse") for b in ("xquad-r", "mlqa-r")
+    }
+    assert [v["benchmark"] for v in runner.variants({"profile": "paper", "checkpoint": "labse"})] == [
+        "xquad-r",
+        "mlqa-r",
+    ]
+    assert runner.variants({"profile": "demo"}) == [{"profile": "demo"}]
 
 
 def test_flags_are_judged_with_the_standard_library_alone(folder: Path) -> None:
@@ -226,6 +242,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setenv("HYBRIDLIB_ROOT", str(root))
         patch.setenv("JUPYTER_PATH", str(base / "jupyter"))
         patch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
+        importlib.import_module("hybridlib.experiment")  # torch sets variables of its own
         before, began = dict(os.environ), time.time()
         code, text = call(["--fresh", "-p", "alpha", "0.25", "-p", "seeds", "[7]"], folder)
         assert dict(os.environ) == before
