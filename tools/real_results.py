@@ -1,0 +1,69 @@
+"""Tables of a real training: quality per strategy with intervals, differences with tests, curves of validation loss.
+
+    python tools/real_results.py --runs OUT ... --start ROWS --trained en de ... --output results/real/NAME
+
+Each OUT is a folder that `train --output OUT` and `evaluate --rows OUT/rows` wrote; ROWS are those of the checkpoint
+that they started from. Writes NAME_quality.csv, NAME_tests.csv and NAME_curves.csv, and prints them as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from hybridlib import results
+from hybridlib.card import read_labels
+from hybridlib.tables import to_markdown
+
+MEASURES = ["map", "recall@1", "rank_distance"]
+SUBSETS = ("all", "trained", "zero-shot")
+
+
+def labelled(rows: Path, **labels: object) -> pd.DataFrame:
+    """The rows that `evaluate --rows` wrote, with label columns."""
+    return pd.read_parquet(rows / "rows.parquet").assign(**labels)
+
+
+def read(runs: list[Path], start: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of all runs and of their start; validation losses by step."""
+    rows, curves = [labelled(start, strategy="start", alpha=None, seed=0)], []
+    for run in runs:
+        about = read_labels(run / "encoder")
+        labels = {name: about[name] for name in ("strategy", "alpha", "seed")}
+        rows.append(labelled(run / "rows", **labels))
+        log = pd.read_parquet(run / "log.parquet")
+        log = log[log["validation_loss"].notna()]
+        step = log["step"] + 1
+        curves.append(
+            pd.DataFrame({**labels, "step": step, "loss": log["validation_loss"], "kept": about["kept_step"]})
+        )
+    return pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True)
+
+
+def main() -> None:
+    """Read, compare, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--runs", nargs="+", type=Path, required=True)
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--trained", nargs="+", required=True, help="languages of the benchmark that were trained on")
+    parser.add_argument("--output", type=Path, required=True, help="beginning of the files' names")
+    options = parser.parse_args()
+    rows, curves = read(options.runs, options.start)
+    quality = results.summary(rows, options.trained, measures=MEASURES).drop(columns=["alpha", "n_queries"])
+    subsets = [name for name in SUBSETS if name in set(quality["subset"])]
+    tests = results.compare(rows, options.trained, measures=["map", "rank_distance"], subsets=subsets)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for name, frame in (("quality", quality), ("tests", tests), ("curves", curves)):
+        path = options.output.with_name(f"{options.output.name}_{name}.csv")
+        frame.round(6).to_csv(path, index=False)
+        print(f"{path}\n")
+    shown = quality[quality["measure"].isin(["map", "rank_distance"])]
+    print(to_markdown(shown.round(4)))
+    print(to_markdown(tests.round(4)))
+    print(curves.pivot_table(index="step", columns=["strategy", "seed"], values="loss").round(3).to_markdown())
+
+
+if __name__ == "__main__":
+    main()
