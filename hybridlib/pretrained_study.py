@@ -28,8 +28,9 @@ from hybridlib.encoder import Encoder
 from hybridlib.gradients import all_processes
 from hybridlib.presets import PRESETS, load_preset
 from hybridlib.pretrained import COLAB, PAPER, PretrainedSettings
-from hybridlib.runs import commit, device
+from hybridlib.runs import commit, device, sha256_of
 from hybridlib.sampler import BatchSampler
+from hybridlib.storage import write_json
 from hybridlib.study import UPSTREAM, Run, Study
 from hybridlib.tokens import TokenizedPairs
 from hybridlib.training import TrainingSettings, train
@@ -127,24 +128,39 @@ class PretrainedStudy(Study):
     def mixed(self) -> ParallelPairs:
         """The pairs of all data sets that can be had, translated where the settings say so, as one mapped corpus.
 
+        What was left out stays left out, so that all runs see the same pairs, until its run is removed.
+
         Raises:
             ValueError: none of them can be had.
         """
-        parts = []
+        s = self.settings
+        names = ("datasets", "trained", "translator", "limit", "fewest_characters", "query_characters")
+        names += ("passage_characters", "answer_within", "leakage")
+        parameters = {"stage": "pairs", **{name: getattr(s, name) for name in names}}
+        rooms = DATA_ROOMS + TRANSLATION_ROOMS
+        folder = self.store.load_or_make("pairs", parameters, rooms, self._make_mixed)
+        made = json.loads((folder / "sets.json").read_text(encoding="utf-8"))
+        for name, problem in made["left out"].items():
+            print(f"{name}: left out. {problem}\n  To try again remove {folder}", flush=True)
+        return ParallelPairs.load(self.store.folder / made["corpus"])
+
+    def _make_mixed(self, folder: Path) -> None:
+        parts, problems = [], {}
         for name in self.settings.datasets:
             try:
                 parts.append(self._translated(name))
             except OSError as error:
-                print(f"{name}: left out. {error}", flush=True)
+                problems[name] = str(error)
         if not parts:
-            raise ValueError("none of the data sets can be had; what each needs is said above")
-        if len(parts) == 1:
-            return parts[0][1]
-        corpora = [corpus for _, corpus in parts]
-        parameters = {"stage": "pairs", "parts": [key for key, _ in parts]}
-        make = partial(concatenate, corpora=corpora, name="+".join(corpus.name for corpus in corpora))
-        folder = self.store.load_or_make("pairs", parameters, DATA_ROOMS, lambda folder: make(folder / "pairs"))
-        return ParallelPairs.load(folder / "pairs")
+            said = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+            raise ValueError(f"none of the data sets can be had. {said}")
+        where = parts[0]
+        if len(parts) > 1:
+            corpora = [ParallelPairs.load(part) for part in parts]
+            where = folder / "pairs"
+            concatenate(where, corpora, "+".join(corpus.name for corpus in corpora))
+        content = {"corpus": str(where.relative_to(self.store.folder)), "left out": problems}
+        write_json(folder / "sets.json", content)
 
     def data_set(self, name: str) -> ParallelPairs:
         """A data set of Table 9, fetched, filtered and cleared of evaluation texts.
@@ -171,17 +187,17 @@ class PretrainedStudy(Study):
             raise OSError(prepared.problem)
         print("\n".join(prepared.lines()), flush=True)
 
-    def _translated(self, name: str) -> tuple[str, ParallelPairs]:
-        """Key and pairs of a data set, with the languages that it lacks and that the settings want."""
+    def _translated(self, name: str) -> Path:
+        """Folder of a data set's pairs, with the languages that it lacks and that the settings want."""
         s, pairs = self.settings, self.data_set(name)
         wanted = [lang for lang in s.trained if lang != "en"]
         if s.translator == "none" or name in ENGLISH_ONLY or pairs.languages != ("en",) or not wanted:
-            return self._data_run(name).name, pairs
+            return self._data_run(name) / name
         parameters = {"stage": "translate", "data": self._data_run(name).name, "model": s.translator}
         make = partial(self._make_translation, pairs=pairs, languages=wanted)
         parameters["languages"] = wanted
         folder = self.store.load_or_make(f"translated-{name}", parameters, DATA_ROOMS + TRANSLATION_ROOMS, make)
-        return folder.name, ParallelPairs.load(folder / "corpus")
+        return folder / "corpus"
 
     def _make_translation(self, folder: Path, pairs: ParallelPairs, languages: list[str]) -> None:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.resolved_precision())
@@ -195,7 +211,13 @@ class PretrainedStudy(Study):
         """The checkpoint and how its vectors are taken; the same for every seed."""
         s = self.settings
         names = ("checkpoint", "pooling", "query_prefix", "passage_prefix", "max_length")
-        return json.dumps({name: getattr(s, name) for name in names})
+        return json.dumps({**{name: getattr(s, name) for name in names}, "weights": self._weights})
+
+    @cached_property
+    def _weights(self) -> list[str]:
+        """SHA-256 of the weights of a checkpoint that is a folder: another may come to lie in its place."""
+        files = sorted(Path(self.settings.checkpoint).rglob("*.safetensors"))
+        return [sha256_of(path) for path in files]
 
     def start_encoder(self, seed: int) -> Encoder:
         """The pretrained checkpoint."""

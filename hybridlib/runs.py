@@ -181,7 +181,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _inventory(folder: Path) -> dict[str, list]:
     """Size and SHA-256 of each file."""
-    return {str(path.relative_to(folder)): [path.stat().st_size, _sha256(path)] for path in _files(folder)}
+    return {str(path.relative_to(folder)): [path.stat().st_size, sha256_of(path)] for path in _files(folder)}
 
 
 def _is_as_listed(folder: Path, done: dict) -> bool:
@@ -192,10 +192,11 @@ def _is_as_listed(folder: Path, done: dict) -> bool:
     }:
         return False
     old = [n for n, p in found.items() if p.stat().st_size > LARGE and p.stat().st_mtime <= done["finished"]]
-    return all(_sha256(path) == done["files"][name][1] for name, path in found.items() if name not in old)
+    return all(sha256_of(path) == done["files"][name][1] for name, path in found.items() if name not in old)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

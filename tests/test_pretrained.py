@@ -133,9 +133,8 @@ def test_sets_are_fetched_filtered_translated_and_mixed_and_one_that_cannot_be_h
     asked = len(hub.requests)
     again = experiment.study("paper", root=tmp_path / "root", **options)
     assert again.corpus.train.fingerprint == corpus.fingerprint
-    assert [path for _, path, _ in hub.requests[asked:] if "duorc" not in path] == [], (
-        "what is there is not fetched again"
-    )
+    assert hub.requests[asked:] == [], "what is there is not fetched again"
+    assert "duorc: left out." in capsys.readouterr().out
 
 
 def test_no_set_at_all_is_an_error(hub, tmp_path):
