@@ -279,12 +279,15 @@ def _read_backbone(root: Path, dropout: float | None, *, with_pooler: bool) -> P
 
 
 def _read_tokenizer(folder: Path, lower_case: bool, backbone: PreTrainedModel) -> PreTrainedTokenizerBase:
-    pieces = [path.name for path in folder.glob("*.model")]
-    if pieces and not (folder / "tokenizer.json").exists() and not sentencepiece_is_read():
-        raise CheckpointError(
-            f"{folder}: its tokenizer is a SentencePiece model ({pieces[0]}): pip install sentencepiece protobuf"
-        )
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # it may name packages that do not help
+        pieces = [path.name for path in folder.glob("*.model")]
+        if pieces and not (is_sentencepiece_available() and is_protobuf_available()):
+            raise CheckpointError(
+                f"{folder}: its tokenizer is a SentencePiece model ({pieces[0]}): pip install sentencepiece protobuf"
+            ) from error
+        raise
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes one up, without a word
         raise CheckpointError(f"{folder} has no tokenizer: fetch tokenizer.json or the vocabulary as well")
     rows = backbone.get_input_embeddings().num_embeddings
@@ -296,11 +299,6 @@ def _read_tokenizer(folder: Path, lower_case: bool, backbone: PreTrainedModel) -
         steps = [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([step for step in steps if step is not None])
     return tokenizer
-
-
-def sentencepiece_is_read() -> bool:
-    """Whether the packages are installed with which transformers reads a SentencePiece model."""
-    return is_sentencepiece_available() and is_protobuf_available()
 
 
 def _read_dense(folder: Path, width: int) -> nn.Sequential:

@@ -77,10 +77,12 @@ def evaluate(
 
 def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors of all queries (Q, D) and candidates (C, D), each text encoded once; options as `Encoder.encode`'s."""
-    return (
-        encoder.encode(benchmark.queries["text"].to_pylist(), prefix=encoder.query_prefix, **options),
-        encoder.encode(benchmark.candidates["text"].to_pylist(), prefix=encoder.passage_prefix, **options),
+    sides = ((benchmark.queries, encoder.query_prefix), (benchmark.candidates, encoder.passage_prefix))
+    queries, candidates = (
+        encoder.encode(table["text"].to_pylist(), prefix=prefix, languages=table["lang"].to_pylist(), **options)
+        for table, prefix in sides
     )
+    return queries, candidates
 
 
 def evaluate_vectors(

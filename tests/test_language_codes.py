@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
+from made import parallel_corpus
 from safetensors.torch import load_file, save_file
 from test_encoder import peer, plain_checkpoint
 from test_hub_checkpoints import FAMILIES, LANGUAGES, TEXTS, mbart_model, xlm_roberta
 from transformers import AutoTokenizer, MBartModel
 
-from hybridlib import checkpoint
+from hybridlib import checkpoint, tokens
 from hybridlib import encoder as encoder_module
 from hybridlib.checkpoint import CheckpointError
+from hybridlib.corpora import Benchmark
 from hybridlib.encoder import Encoder
+from hybridlib.evaluate import encode_benchmark
 
 WITH_CODES = ["mbart50", "mbart", "nllb", "m2m100"]
 SEQ2SEQ = [*WITH_CODES, "mt5"]
@@ -132,6 +136,30 @@ def test_the_decoder_is_neither_kept_nor_needed(folders, tmp_path):
     assert torch.equal(
         Encoder.load(tmp_path).encode(TEXTS, languages=LANGUAGES), encoder.encode(TEXTS, languages=LANGUAGES)
     )
+
+
+def test_evaluation_and_training_tokens_take_each_texts_language(folders, monkeypatch, tmp_path):
+    encoder, corpus = Encoder.load(folders["mbart50"]), parallel_corpus(5)
+    rows, spoken = [0, 1, 2, 3], ["de", "en", "fr", "de"]
+    expected = encoder.tokenize(corpus.query_texts(rows, spoken), spoken)
+    for kept, folder in ((100, None), (0, None), (0, tmp_path)):
+        monkeypatch.setattr(tokens, "KEPT", kept)
+        found = tokens.TokenizedPairs(corpus, encoder, folder).query_ids(rows, spoken)
+        assert [ids.tolist() for ids in found] == expected
+    queries = [("de:0", "de", "0", "0", "same"), ("en:0", "en", "0", "0", "same")]
+    candidates = [("de:0000:000", "de", "same"), ("en:0000:000", "en", "same")]
+    relevant = [(query[0], candidate[0], 1) for query in queries for candidate in candidates]
+    names = (("query_id", "lang", "question_id", "cluster", "text"), ("candidate_id", "lang", "text"))
+    tables = [
+        pa.table(dict(zip(columns, map(list, zip(*lines, strict=True)), strict=True)))
+        for columns, lines in zip(
+            (*names, ("query_id", "candidate_id", "gain")), (queries, candidates, relevant), strict=True
+        )
+    ]
+    benchmark = Benchmark.build("made", ["de", "en"], *tables)
+    q, c = encode_benchmark(benchmark, encoder)
+    assert torch.equal(q, encoder.encode(["same", "same"], languages=["de", "en"])) and torch.equal(q, c)
+    assert not torch.allclose(q[0], q[1], atol=1e-4)
 
 
 # ---- what is missing
