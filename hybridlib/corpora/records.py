@@ -56,12 +56,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ValueError(f"{path}: torn or no Parquet file ({error}); remove it and get it again") from error
 
 
-def field(row: dict[str, Any], names: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> Any:
+def field(row: Any, names: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> Any:
     """The value under the first of the names that the row has.
 
     Raises:
-        ValueError: it has none of them, or something else than one of the kinds.
+        ValueError: the row is no object, has none of them, or something else than one of the kinds.
     """
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: {type(row).__name__} where an object with {names[0]!r} is expected; see DATA.md")
     name = next((name for name in names if name in row), None)
     if name is None:
         raise ValueError(

@@ -131,8 +131,6 @@ def _positives(path: Path) -> Iterator[tuple[str, str, int]]:
     for place, row in records.rows(path):
         query_id = records.identifier(records.field(row, ("query_id",), place, (str, int)), place, "query id")
         for passage in records.field(row, ("positive_passages",), place, (list,)):
-            if not isinstance(passage, dict):
-                raise ValueError(f"{place}: a passage is {type(passage).__name__}, not an object; see DATA.md")
             yield query_id, records.identifier(records.field(passage, ("docid",), place), place, "docid"), 1
 
 
@@ -158,13 +156,11 @@ def _goldp(lang: str, split: str, folder: Path | None) -> tuple[Path, Iterator[_
 def _squad_pairs(path: Path) -> Iterator[_Pair]:
     document = parse_json(read_bytes(path), path)
     number = 0
-    for article in _list(document, "data", str(path)):
-        for paragraph in _list(article, "paragraphs", str(path)):
+    for article in records.field(document, ("data",), str(path), (list,)):
+        for paragraph in records.field(article, ("paragraphs",), str(path), (list,)):
             number += 1
             place = f"{path}, paragraph {number}"
-            for question in _list(paragraph, "qas", place):
-                if not isinstance(question, dict):
-                    raise ValueError(f"{place}: a question is {type(question).__name__}, not an object")
+            for question in records.field(paragraph, ("qas",), place, (list,)):
                 yield _pair(question, records.field(paragraph, ("context",), place), place)
 
 
@@ -178,9 +174,3 @@ def _pair(question: dict, context: str, place: str) -> _Pair:
     identifier = records.identifier(records.field(question, ("id",), place), place, "id")
     text = records.check_text(records.field(question, ("question",), place), place)
     return _Pair(identifier, text, records.check_text(context, place))
-
-
-def _list(mapping: object, key: str, place: str) -> list:
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{place}: {type(mapping).__name__} where an object with {key!r} is expected; see DATA.md")
-    return records.field(mapping, (key,), place, (list,))

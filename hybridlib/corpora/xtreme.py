@@ -43,8 +43,7 @@ def load_tatoeba(code: str, *, folder: Path | None = None) -> dict[str, Collecti
         FileNotFoundError: no such file; the text says where to get it.
         ValueError: a line has not two columns, is empty, or the two files differ in length.
     """
-    folder = folder or data_folder()
-    pairs = list(_tatoeba_pairs(code, Path(folder) if folder else None))
+    pairs = list(tatoeba_pairs(code, folder=folder))
     sides = {code: [pair[0] for pair in pairs], "eng": [pair[1] for pair in pairs]}
     ids = [f"{number:05}" for number in range(1, len(pairs) + 1)]
     found = {}
@@ -66,8 +65,9 @@ def tatoeba_codes(folder: Path | None = None) -> list[str]:
     return sorted({name.removeprefix("tatoeba.").partition("-")[0] for name in names})
 
 
-def _tatoeba_pairs(code: str, folder: Path | None) -> Iterator[tuple[str, str]]:
-    place = (folder or Path("$HYBRIDLIB_DATA")) / "tatoeba-v1"
+def tatoeba_pairs(code: str, *, folder: Path | None = None) -> Iterator[tuple[str, str]]:
+    """(sentence, English) of each line; arguments and errors as `load_tatoeba`'s."""
+    place = Path(folder or data_folder() or "$HYBRIDLIB_DATA") / "tatoeba-v1"
     table = next((p for p in (place / f"{code}-eng.tsv", place / f"{code}-eng.tsv.gz") if p.is_file()), None)
     if table:
         for number, line in records.lines(table):
