@@ -100,6 +100,8 @@ def test_tatoeba_is_complete(data_folder):
         assert [len(set(side)) for side in zip(*pairs, strict=True)] == [sizes[code]] * 2
     assert sum(sizes.values()) == 88_877
     assert max(sizes.values()) == sizes["deu"] == 1000
+    assert (len(xtreme.XTREME), len(xtreme.XTREME_R)) == (36, 41)
+    assert set(xtreme.XTREME_R) <= set(codes)
 
 
 # ---- Mewsli-X
