@@ -21,7 +21,7 @@ from hybridlib.corpora.files import parse_json
 from hybridlib.hub import fetch
 
 ACCURACY = "precision@1"  # what Tatoeba reports: one sentence is right, and only the nearest counts
-# ISO 639-3, as in Tatoeba's file names, -> ISO 639-1. XTREME: the 36 of google-research/xtreme's preparation of the data.
+# ISO 639-3, as in Tatoeba's file names, -> ISO 639-1. XTREME: the 36 of google-research/xtreme's data preparation.
 # XTREME-R: also those of its new languages that have a file, which makes 41.
 XTREME = dict(
     pair.split(":")
