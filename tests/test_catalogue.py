@@ -39,6 +39,8 @@ def test_a_folder_of_ones_own_and_a_name_that_is_nowhere(hub, tmp_path):
     rows = [{"_id": "d", "title": "", "text": "x"}], [{"_id": "q", "text": "?"}]
     beir_folder(tmp_path / "own", *map(json_lines, rows), "query-id\tcorpus-id\tscore\nq\td\t1\n")
     assert [collection.name for collection in catalogue.load("own", folder=tmp_path)] == ["own-test"]
+    with pytest.raises(FileNotFoundError, match="qrels/dev.tsv"):
+        catalogue.load("own", folder=tmp_path, split="dev")
     with pytest.raises(FileNotFoundError, match="miracle-sw: no such collection; names are.*mteb/miracle-sw"):
         catalogue.load("miracle-sw", folder=tmp_path)
     with pytest.raises(FileNotFoundError, match="mewsli-x-dev: no such collection"):

@@ -66,13 +66,18 @@ def test_a_corpus_that_is_cut_off_is_noticed(hub):
         miracl.load("sw")
 
 
-def test_the_hard_negatives_form_has_its_own_name(hub):
+def add_mteb(hub, form: str) -> None:
     rows = [{"id": row["docid"], "title": row["title"], "text": row["text"]} for row in FIRST + SECOND]
     queries = [{"id": "1", "text": "Nani?"}]
     scores = [{"query-id": "1", "corpus-id": doc, "score": gain} for doc, gain in (("7#0", 1), ("55#0", 0))]
     files = {"sw-corpus": rows, "sw-queries": queries, "sw-qrels": scores, "te-corpus": rows[:1]}
     files = {f"{folder}/dev-00000-of-00001.parquet": parquet(content) for folder, content in files.items()}
-    hub.add("dataset", "mteb/MIRACLRetrievalHardNegatives", files, miracl.HARD_NEGATIVES_REVISION)
+    repo, commit = miracl.MTEB[form]
+    hub.add("dataset", repo, files, commit)
+
+
+def test_the_hard_negatives_form_has_its_own_name(hub):
+    add_mteb(hub, "hard-negatives")
     collection = miracl.load("sw", form="hard-negatives")
     assert collection.name == "miracl-hard-negatives-sw"
     assert collection.sizes() == {"queries": 1, "judgements": 1, "relevant": 1, "passages": 3}
@@ -82,10 +87,19 @@ def test_the_hard_negatives_form_has_its_own_name(hub):
         miracl.load("te", form="hard-negatives")
 
 
-@pytest.mark.parametrize(("lang", "form"), [("tr", "full"), ("sw", "small")])
-def test_what_miracl_has_not_is_named(lang, form):
-    with pytest.raises(ValueError, match="full, hard-negatives of ar bn"):
-        miracl.load(lang, form=form)
+def test_the_full_form_from_mteb_must_be_full(hub):
+    """The same small files under the name of the full form lack a judged passage."""
+    add_mteb(hub, "full")
+    with pytest.raises(ValueError, match="miracl-sw: query '1' has a judgement of document '55#0'"):
+        miracl.load("sw", source="mteb")
+
+
+@pytest.mark.parametrize(
+    ("lang", "form", "source"), [("tr", "full", "mteb"), ("sw", "small", "mteb"), ("sw", "full", "x")]
+)
+def test_what_miracl_has_not_is_named(lang, form, source):
+    with pytest.raises(ValueError, match="full, hard-negatives of ar bn .* from miracl, mteb"):
+        miracl.load(lang, form=form, source=source)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from collections_made import exact_search
+from collections_made import beir_folder, exact_search, json_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import encoder
 
 from hybridlib import metrics, retrieval, trec
+from hybridlib.corpora import ParallelPairs
 from hybridlib.corpora.collect import build_collection
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "retrieval.py"
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
 
@@ -183,6 +190,35 @@ def test_what_is_saved(tmp_path):
         "excluded": {"de": 1},
         "exact": {"map": False, "recall@2": True},
     }
+
+
+def test_the_example_searches_measures_and_writes_files_that_ir_measures_scores_alike(tmp_path):
+    """From BEIR's format to a table, with a tiny encoder: each query is the beginning of its passage."""
+    words = ["red", "green", "blue", "black", "white"]
+    texts = [f"{a} {b} {c}" for a in words for b in words for c in words]
+    corpus = [{"_id": f"d{i}", "title": text.split()[0], "text": text} for i, text in enumerate(texts)]
+    queries = [{"_id": f"q{i}", "text": texts[i]} for i in range(0, 125, 9)]
+    judgements = "".join(f"q{i}\td{i}\t1\n" for i in range(0, 125, 9))
+    made = (json_lines(corpus), json_lines(queries), f"query-id\tcorpus-id\tscore\n{judgements}")
+    beir_folder(tmp_path / "data" / "colours", *made)
+    pairs = pa.table({"query_id": ["0"], "en": [" ".join(words)]}), pa.table({"passage_id": ["0"], "en": ["x"]})
+    pair = pa.table({"query_id": ["0"], "passage_id": ["0"], "source": ["made"]})
+    encoder(ParallelPairs.build(*pairs, pair, name="made"), layers=1).save(tmp_path / "checkpoint")
+    command = [sys.executable, str(EXAMPLE), "colours", "--checkpoint", str(tmp_path / "checkpoint")]
+    command += ["--output", str(tmp_path / "out"), "--depth", "50"]
+    places = {"HYBRIDLIB_DATA": str(tmp_path / "data"), "HYBRIDLIB_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("colours-test: 125 passages")
+    folder = tmp_path / "out" / "colours-test"
+    qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.gz")))
+    run = list(ir_measures.read_trec_run(str(folder / "run.gz")))
+    assert len(run) == 14 * 50
+    theirs = ir_measures.calc_aggregate([ir_measures.nDCG @ 10, ir_measures.AP], qrels, run)
+    ours = pd.read_parquet(folder / "rows.parquet")
+    assert theirs[ir_measures.nDCG @ 10] == pytest.approx(ours["ndcg@10"].mean(), abs=1e-6)
+    assert theirs[ir_measures.AP] == pytest.approx(ours["map"].mean(), abs=1e-6)
+    assert ours["ndcg@10"].mean() > 0.1  # by chance .03
 
 
 # Published for all-MiniLM-L6-v2: embeddings-benchmark/mtebpaper at 28debbe59f00719389cc2a42e630aa31ea8cdfee,

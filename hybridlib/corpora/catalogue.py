@@ -18,7 +18,7 @@ FORMS = {
     "miracl-hard-negatives-<lang>": partial(miracl.load, form="hard-negatives"),
     "miracl-<lang>": miracl.load,
     "mr-tydi-<lang>": tydi.load_mr_tydi,
-    "tydiqa-goldp-pooled-<lang>": lambda langs, folder: tydi.load_goldp(langs.split("-"), folder=folder),
+    "tydiqa-goldp-pooled-<lang>": lambda langs, **options: tydi.load_goldp(langs.split("-"), **options),
     "tydiqa-goldp-<lang>": tydi.load_goldp,
     "tatoeba-<lang>": xtreme.load_tatoeba,
     "mewsli-x": xtreme.load_mewsli_x,
@@ -26,18 +26,19 @@ FORMS = {
 }
 
 
-def load(name: str, *, folder: Path | None = None) -> list[Collection]:
+def load(name: str, *, folder: Path | None = None, **options) -> list[Collection]:
     """The collection of that name; of Tatoeba both directions.
 
     Args:
         folder: local copies; default $HYBRIDLIB_DATA.
+        options: what else the loader takes, such as empty="keep".
 
     Raises:
         ValueError, OSError: as the loaders raise them; for a name that is nowhere the text lists FORMS too.
     """
     loader, arguments = _loader(name)
     try:
-        found = loader(*arguments, folder=folder)
+        found = loader(*arguments, folder=folder, **options)
     except FileNotFoundError as error:
         if loader is not beir.load or name in beir.REVISIONS:
             raise

@@ -22,10 +22,13 @@ from hybridlib.corpora.collection import Collection
 from hybridlib.corpora.leakage import MIRACL_LANGUAGES as LANGUAGES
 from hybridlib.hub import fetch
 
-FORMS = ("full", "hard-negatives")
-TOPICS, CORPUS, HARD_NEGATIVES = "miracl/miracl", "miracl/miracl-corpus", "mteb/MIRACLRetrievalHardNegatives"
+FORMS, SOURCES = ("full", "hard-negatives"), ("miracl", "mteb")
+TOPICS, CORPUS = "miracl/miracl", "miracl/miracl-corpus"
 CORPUS_REVISION = "d921ec7e349ce0d28daf30b2da9da5ee698bef0d"  # the repository's list of commits
-HARD_NEGATIVES_REVISION = "d7d94fa4b946cec4a27c84653aa0cf6b33f74a3c"  # the task of mteb 2.26.24
+MTEB = {  # form -> repository and commit, as the tasks of mteb 2.26.24 name them
+    "full": ("mteb/MIRACLRetrieval", "9c09abc13478308c27598f350e31d8f06b9b5481"),
+    "hard-negatives": ("mteb/MIRACLRetrievalHardNegatives", "d7d94fa4b946cec4a27c84653aa0cf6b33f74a3c"),
+}
 
 # Passages of each language (MIRACL's README; de and yo: mteb 2.26.24), in files of 500,000.
 PASSAGES = {
@@ -55,6 +58,7 @@ def load(
     lang: str,
     *,
     form: str = "full",
+    source: str = "miracl",
     passages: bool = True,
     folder: Path | None = None,
     output: Path | None = None,
@@ -62,13 +66,14 @@ def load(
 ) -> Collection:
     """The dev part of one language.
 
-    A file is looked for in `folder`, then fetched from the hub: of the full form
+    A file of the full form is looked for in `folder`, then fetched from MIRACL's repositories:
     miracl-dev/{topics,qrels}.miracl-v1.0-<lang>-dev.tsv[.gz] and
-    miracl-corpus/miracl-corpus-v1.0-<lang>/docs-<number>.jsonl.gz; of the other as MTEB has it.
+    miracl-corpus/miracl-corpus-v1.0-<lang>/docs-<number>.jsonl.gz. The other form is MTEB's alone.
 
     Args:
         form: one of FORMS.
-        passages: False loads questions and judgements only (full form).
+        source: "mteb" takes the full form from MTEB's copy too, Parquet files without a login.
+        passages: False loads questions and judgements only (full form, not MTEB's copy).
         folder: local copies; default $HYBRIDLIB_DATA.
         output: where the prepared collection lies; default a folder of the package's cache.
         empty: "error" refuses a passage without any text, "keep" keeps it.
@@ -77,15 +82,19 @@ def load(
         ValueError: an unknown language or form; a file is damaged; a judged passage is not in the corpus.
         OSError: a file is neither at hand nor to be had.
     """
-    if lang not in LANGUAGES or form not in FORMS:
-        raise ValueError(f"MIRACL has no {form} form of {lang!r}; it has {', '.join(FORMS)} of {' '.join(LANGUAGES)}")
-    if form == "hard-negatives":
-        files = beir.hub_files(HARD_NEGATIVES, revision=HARD_NEGATIVES_REVISION, split="dev", subset=lang)
-        name = f"miracl-hard-negatives-{lang}"
-        return beir.from_files(name, files, lang=lang, sampled=True, output=output, empty=empty)
+    if lang not in LANGUAGES or form not in FORMS or source not in SOURCES:
+        raise ValueError(
+            f"MIRACL has no {form} form of {lang!r} from {source}; it has {', '.join(FORMS)} of {' '.join(LANGUAGES)} "
+            f"from {', '.join(SOURCES)}"
+        )
+    name = f"miracl-{lang}" if form == "full" else f"miracl-{form}-{lang}"
+    if form != "full" or source == "mteb":
+        repo, revision = MTEB[form]
+        files = beir.hub_files(repo, revision=revision, split="dev", subset=lang)
+        return beir.from_files(name, files, lang=lang, sampled=form != "full", output=output, empty=empty)
     folder = folder or data_folder()
     topics, qrels = (_dev_file(kind, lang, folder) for kind in ("topics", "qrels"))
-    name, queries, judgements = f"miracl-{lang}", records.topics(topics, lang), records.trec_judgements(qrels)
+    queries, judgements = records.topics(topics, lang), records.trec_judgements(qrels)
     if not passages:
         return build_collection(name, queries=queries, judgements=judgements, passages=None)
     corpus = corpus_files(lang, folder)
