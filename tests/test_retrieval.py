@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -192,7 +192,7 @@ def test_what_is_saved(tmp_path):
     }
 
 
-def test_the_example_searches_measures_and_writes_files_that_ir_measures_scores_alike(tmp_path):
+def test_the_example_searches_measures_and_writes_trec_files(tmp_path, monkeypatch, capsys):
     """From BEIR's format to a table, with a tiny encoder: each query is the beginning of its passage."""
     words = ["red", "green", "blue", "black", "white"]
     texts = [f"{a} {b} {c}" for a in words for b in words for c in words]
@@ -204,12 +204,12 @@ def test_the_example_searches_measures_and_writes_files_that_ir_measures_scores_
     pairs = pa.table({"query_id": ["0"], "en": [" ".join(words)]}), pa.table({"passage_id": ["0"], "en": ["x"]})
     pair = pa.table({"query_id": ["0"], "passage_id": ["0"], "source": ["made"]})
     encoder(ParallelPairs.build(*pairs, pair, name="made"), layers=1).save(tmp_path / "checkpoint")
-    command = [sys.executable, str(EXAMPLE), "colours", "--checkpoint", str(tmp_path / "checkpoint")]
-    command += ["--output", str(tmp_path / "out"), "--depth", "50"]
-    places = {"HYBRIDLIB_DATA": str(tmp_path / "data"), "HYBRIDLIB_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("colours-test: 125 passages")
+    options = ["--checkpoint", str(tmp_path / "checkpoint"), "--output", str(tmp_path / "out"), "--depth", "50"]
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "colours", *options])
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert capsys.readouterr().out.startswith("colours-test: 125 passages")
     folder = tmp_path / "out" / "colours-test"
     qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.gz")))
     run = list(ir_measures.read_trec_run(str(folder / "run.gz")))

@@ -5,8 +5,10 @@ Passages go to disk as they come, and nothing that grows with them stays in memo
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +85,7 @@ def write_collection(
     folder = Path(folder)
     check_replaceable(folder)
     tables, places = _Tables(name, queries, judgements), _Places()
-    with replace_folder(folder) as new, tempfile.TemporaryDirectory(dir=new, prefix="work-") as work:
+    with _room_in(folder), replace_folder(folder) as new, tempfile.TemporaryDirectory(dir=new, prefix="work-") as work:
         hashes = Path(work) / "hashes"
         with pa.OSFile(str(new / "passages.arrow"), "wb") as sink, open(hashes, "wb") as hash_file:
             with pa.ipc.new_file(sink, PASSAGES) as writer:
@@ -102,6 +104,18 @@ def write_collection(
                 writer.write_table(getattr(made, part))
         write_json(new / ABOUT, {**_description(made, new), **(about or {})})
     return Collection.load(folder)
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """Name the folder where the disk is full, which Arrow does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        text = f"{folder}: not written ({error}); make room or choose another folder, nothing half written is kept"
+        raise OSError(error.errno, text) from error
 
 
 def check_replaceable(folder: Path) -> None:
