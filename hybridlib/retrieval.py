@@ -20,7 +20,7 @@ from hybridlib.corpora.collection import Collection
 from hybridlib.storage import replace_file, write_json
 
 MEASURES = ("ndcg@10", "recall@100", "mrr@10", "map", "precision@1", "precision@10", "recall@10")
-KEYS = ["query_id", "lang", "cluster"]
+KEYS = ["collection", "query_id", "lang", "cluster"]
 MACRO = "macro"  # the row of means over languages
 
 
@@ -43,8 +43,9 @@ class Retrieval:
         languages: of its queries.
         depth: k, passages that each query was given.
         passages: number of passages searched.
-        rows: a row per query with something relevant: query_id, lang, cluster (the query itself: what statistics
-            resample), then a column per measure.
+        rows: a row per query with something relevant: collection, query_id, lang, cluster, then a column per measure.
+            The cluster, what statistics resample, is the query: "<collection>:<query_id>", since the same id in two
+            collections (MIRACL's languages) is not the same question.
         excluded: queries left out because no judgement of theirs is relevant, per language; zeros are not listed.
         exact: of each measure whether the full ranking would give the same.
     """
@@ -101,7 +102,8 @@ def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASUR
     gain = frame["gain"].to_numpy()[relevant].astype(np.float64)
     ranking = metrics.Ranking(query[relevant], rank, gain, len(collection.queries))
     table = collection.queries.drop_columns(["text"]).to_pandas()
-    table = table.assign(cluster=table["query_id"], **{name: metrics.measure(name, ranking) for name in measures})
+    table = table.assign(collection=collection.name, cluster=f"{collection.name}:" + table["query_id"])
+    table = table.assign(**{name: metrics.measure(name, ranking) for name in measures})
     has = np.bincount(query[relevant], minlength=len(table)) > 0
     excluded = {lang: int(n) for lang, n in table["lang"][~has].value_counts().items()}
     depth, passages = rows.shape[1], len(collection.passages)

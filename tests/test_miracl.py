@@ -145,6 +145,13 @@ def test_table_11_counted(data_folder):
     assert table["passages_published"].sum() == 106_332_152  # the same
 
 
+def test_passages_are_counted_where_they_are_given(data_folder, hub):
+    add_full(hub)
+    table = miracl.table_11(folder=data_folder, collections={"sw": miracl.load("sw")}).set_index("language")
+    assert table.loc["sw", ["queries", "passages", "agrees"]].tolist() == [2, 3, False]
+    assert table["passages"].count() == 1
+
+
 def test_the_questions_are_those_that_leakage_compares(data_folder):
     theirs = sorted(leakage.miracl_questions(data_folder))
     collections = (miracl.load(lang, passages=False, folder=data_folder) for lang in miracl.LANGUAGES)

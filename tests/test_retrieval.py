@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import encoder
 
-from hybridlib import metrics, retrieval, trec
+from hybridlib import metrics, retrieval, statistics, trec
 from hybridlib.corpora import ParallelPairs
 from hybridlib.corpora.collect import build_collection
 
@@ -53,7 +53,8 @@ def test_by_hand():
     names = ("ndcg@3", "recall@3", "precision@1", "precision@3", "mrr@3", "map", "recall@100")
     made = retrieval.measure(collection(JUDGED), found, names)
     assert made.rows["query_id"].tolist() == ["q0", "q1", "q3"]
-    assert made.rows["cluster"].tolist() == ["q0", "q1", "q3"]
+    assert made.rows["cluster"].tolist() == ["made:q0", "made:q1", "made:q3"]
+    assert set(made.rows["collection"]) == {"made"}
     assert made.excluded == {"de": 1}
     ndcg = (2 / np.log2(3)) / (2 + 1 / np.log2(3))
     assert made.rows["ndcg@3"].tolist() == pytest.approx([ndcg, 1, 0])
@@ -76,6 +77,14 @@ def test_means_over_queries_then_over_languages():
     one = retrieval.measure(collection(JUDGED, ["en"]), found, ["recall@3"]).means()
     assert one["lang"].tolist() == ["en"]
     assert one["recall@3"].tolist() == [pytest.approx(0.5)]
+
+
+def test_statistics_take_the_rows():
+    found = hits([[1, 3, 2], [1, 0, -1], [2, 0, 1], [0, 1, 2]])
+    made = retrieval.measure(collection(JUDGED), found, ["map"])
+    sums = statistics.cluster_sums(made.rows, "map", cell="lang")
+    assert statistics.macro_mean(sums) == pytest.approx(made.means()["map"].iloc[-1])
+    assert list(sums.clusters) == ["made:q0", "made:q1", "made:q3"]
 
 
 def test_a_language_without_anything_relevant_is_left_out_of_the_macro_mean():
