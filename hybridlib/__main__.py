@@ -1,4 +1,4 @@
-"""Command line for clusters and scripts: data, translate, train, evaluate, experiment, tables (python -m hybridlib)."""
+"""Command line, for clusters and scripts: python -m hybridlib COMMAND; --help lists the commands."""
 
 from __future__ import annotations
 
@@ -27,12 +27,8 @@ def _parser() -> argparse.ArgumentParser:
         ("data", _add_data, _data, "write data sets of the paper's Table 9 as corpora to train on"),
         ("train", _add_train, _train, "train an encoder with one strategy"),
         ("evaluate", _add_evaluate, _evaluate, "measure a checkpoint in all settings of a benchmark"),
-        (
-            "experiment",
-            _add_experiment,
-            _experiment,
-            "train and evaluate the encoders of a profile, for its notebooks",
-        ),
+        ("search", _add_search, _search, "search test collections such as MIRACL's and measure what is found"),
+        ("experiment", _add_experiment, _experiment, "train and evaluate the encoders of a profile"),
         ("tables", _add_tables, _tables, "the paper's tables beside what was reproduced of them"),
         ("translate", _add_translate, _translate, "add languages to pairs with NLLB-200 or M2M-100"),
     ):
@@ -62,7 +58,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="folder or hub name to start from")
+    parser.add_argument("--checkpoint", required=True, help="preset, folder or hub name to start from")
     parser.add_argument(
         "--pairs",
         required=True,
@@ -98,7 +94,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="folder or hub name")
+    parser.add_argument("--checkpoint", required=True, help="preset, folder or hub name")
     parser.add_argument("--benchmark", required=True, choices=BENCHMARKS)
     parser.add_argument("--languages", nargs="+", help="a part of the benchmark's languages (None: all)")
     parser.add_argument("--with-paragraph", action="store_true", help="append the paragraph to each candidate sentence")
@@ -113,6 +109,21 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trec-depth", type=int, default=1000, help="candidates per query in the run")
     parser.add_argument("--batch-tokens", type=int, default=1024, help="padded tokens encoded at once")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    _add_encoder(parser)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "A killed search goes on where it was; under `accelerate launch` the processes share its shards."
+    parser.add_argument("collections", nargs="+", metavar="NAME", help="miracl-sw, nfcorpus, tatoeba-deu: see DATA.md")
+    parser.add_argument("--checkpoint", required=True, help="preset, folder or hub name")
+    parser.add_argument("--output", required=True, type=Path, help="folder: rows, TREC files, finished shards of each")
+    parser.add_argument("--depth", type=int, default=1000, help="passages per query")
+    parser.add_argument("--measures", nargs="+", help="such as ndcg@10 recall@100 mrr@10 map (None: the usual)")
+    parser.add_argument("--shard-size", type=int, default=65_536, help="passages that a killed run may repeat")
+    parser.add_argument("--batch-tokens", type=int, help="padded tokens encoded at once (None: as the device likes it)")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the encoder")
+    parser.add_argument("--score-precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_encoder(parser)
 
@@ -295,6 +306,39 @@ def _translate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _search(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from hybridlib import metrics, retrieval
+    from hybridlib.corpora import catalogue
+    from hybridlib.gradients import all_processes
+    from hybridlib.search import search
+
+    measures = arguments.measures or retrieval.MEASURES
+    metrics.check(measures)
+    encoder, processes = _encoder(arguments), all_processes(arguments.device)
+    options = {"shard_size": arguments.shard_size, "batch_tokens": arguments.batch_tokens}
+    options |= {"dtype": _dtype(arguments.precision), "progress": not arguments.quiet}
+    options["score_dtype"] = _dtype(arguments.score_precision) or torch.float32
+    for name in arguments.collections:
+        with processes.main_process_first():
+            found = catalogue.load(name)
+        for collection in found:
+            folder = arguments.output / collection.name
+            queries = collection.queries["text"].to_pylist()
+            hits = search(collection.passages, encoder, queries, arguments.depth, folder / "search", **options)
+            if processes.is_main_process:
+                result = retrieval.measure(collection, hits, measures)
+                print(f"{collection.name}: {len(collection.passages)} passages")
+                print(result.means().round(5).to_string(index=False), flush=True)
+                result.save(folder)
+                retrieval.write_run(collection, hits, folder / "run.gz")
+                retrieval.write_qrels(collection, folder / "qrels.gz")
+            processes.wait_for_everyone()
+    processes.destroy_process_group()
+    return 0
+
+
 def _experiment(arguments: argparse.Namespace) -> int:
     from hybridlib import experiment
     from hybridlib.gradients import all_processes
@@ -316,10 +360,13 @@ def _experiment(arguments: argparse.Namespace) -> int:
 
 def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
+    from hybridlib.presets import PRESETS, load_preset
 
     names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length", "device")
-    options = {name: getattr(arguments, name) for name in names}
-    return Encoder.load(arguments.checkpoint, **options, dropout=getattr(arguments, "dropout", None))
+    options = {name: getattr(arguments, name) for name in names} | {"dropout": getattr(arguments, "dropout", None)}
+    if arguments.checkpoint in PRESETS and not Path(arguments.checkpoint).exists():
+        return load_preset(arguments.checkpoint, **{k: v for k, v in options.items() if v is not None})
+    return Encoder.load(arguments.checkpoint, **options)
 
 
 def _mixed(names: list[str], folder: Path, processes):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
-import sys
 from importlib.resources import files
-from pathlib import Path
 from types import SimpleNamespace
 
 import ir_measures
@@ -21,10 +18,10 @@ from hypothesis import strategies as st
 from made import encoder
 
 from hybridlib import metrics, retrieval, statistics, trec
+from hybridlib.__main__ import main
 from hybridlib.corpora import ParallelPairs
 from hybridlib.corpora.collect import build_collection
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "retrieval.py"
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
 
@@ -201,7 +198,7 @@ def test_what_is_saved(tmp_path):
     }
 
 
-def test_the_example_searches_measures_and_writes_trec_files(tmp_path, monkeypatch, capsys):
+def test_the_command_searches_measures_and_writes_trec_files(tmp_path, monkeypatch, capsys):
     """From BEIR's format to a table, with a tiny encoder: each query is the beginning of its passage."""
     words = ["red", "green", "blue", "black", "white"]
     texts = [f"{a} {b} {c}" for a in words for b in words for c in words]
@@ -214,10 +211,9 @@ def test_the_example_searches_measures_and_writes_trec_files(tmp_path, monkeypat
     pair = pa.table({"query_id": ["0"], "passage_id": ["0"], "source": ["made"]})
     encoder(ParallelPairs.build(*pairs, pair, name="made"), layers=1).save(tmp_path / "checkpoint")
     options = ["--checkpoint", str(tmp_path / "checkpoint"), "--output", str(tmp_path / "out"), "--depth", "50"]
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "colours", *options])
     monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
-    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert main(["search", "colours", *options, "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("colours-test: 125 passages")
     folder = tmp_path / "out" / "colours-test"
     qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels.gz")))
