@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs ruff and the tests; makes .venv first where it is missing. Arguments go to pytest (and leave ruff out), which runs
-# in the repository's folder. Tests on real data need HYBRIDLIB_DATA=FOLDER and are skipped without it.
+# Runs ruff and the tests, in two processes; makes .venv first where it is missing. Arguments go to pytest (and leave ruff
+# out), which runs in the repository's folder. Tests on real data need HYBRIDLIB_DATA=FOLDER and are skipped without it.
 set -eu
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)"
 . "$ROOT/tools/venv.sh"
@@ -26,5 +26,5 @@ if [ "$#" -gt 0 ]; then
 fi
 lint=0
 "$VENV/bin/python" -m ruff check . || lint=$?
-"$VENV/bin/python" -m pytest
+"$VENV/bin/python" -m pytest -n 2 --dist loadfile  # a file's tests share what they make
 exit "$lint"

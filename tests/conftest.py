@@ -8,7 +8,7 @@ from pathlib import Path
 # Before torch, transformers or a kernel is started by any test: they read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
