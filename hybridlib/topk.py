@@ -116,7 +116,8 @@ def merge(first: Hits, second: Hits) -> Hits:
     Each must have ids and stand in that order itself; their rows must differ.
     """
     k = first.rows.shape[1]
-    rows, scores, ids = (np.hstack([getattr(hits, name) for hits in (first, second)]) for name in vars(first))
+    wide = int((second.scores >= first.scores[:, -1:]).sum(axis=1).max(initial=0))  # the rest comes after the k-th
+    rows, scores, ids = (np.hstack([getattr(first, name), getattr(second, name)[:, :wide]]) for name in vars(first))
     order = np.argsort(-scores, axis=1, kind="stable")
     ordered = np.take_along_axis(scores, order, axis=1)
     level = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > -np.inf)
@@ -151,53 +152,51 @@ class _Best:
         """Score vectors (any number, D), the first of which is `row`."""
         for start in range(0, len(vectors), self.room):
             scores = self.product(vectors[start : start + self.room])  # (n, B)
-            query, place, score = self._above_cut(scores)
-            counts = np.bincount(query, minlength=len(self.filled))
+            found, counts = self._above_cut(scores)
             if (self.filled + counts).max() > self.scores.shape[1]:
                 self._drop_all_but_k()
-                query, place, score = self._above_cut(scores)
-                counts = np.bincount(query, minlength=len(self.filled))
-            width = self.scores.shape[1]
-            free = (np.arange(len(counts)) * width + self.filled - np.cumsum(counts) + counts)[query]
-            free += np.arange(len(query))
-            self.scores.reshape(-1)[free], self.rows.reshape(-1)[free] = score, place + (row + start)
+                found, counts = self._above_cut(scores)
+            first = np.arange(len(counts)) * self.scores.shape[1] + self.filled - np.cumsum(counts) + counts
+            free = np.repeat(first, counts) + np.arange(len(found))
+            self.scores.reshape(-1)[free] = _take(scores, found)
+            self.rows.reshape(-1)[free] = found // len(counts) + (row + start)
             self.filled += counts
             if self.cut[0] == -torch.inf:  # so far everything was let through
                 self._drop_all_but_k()
 
-    def _above_cut(self, scores: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Query, vector and score of what is let through, ordered by query, then by vector."""
-        flat = _nonzero(scores, self.cut)
-        place = flat // scores.shape[1]
-        query = flat - place * scores.shape[1]
-        score = scores.flatten()[torch.from_numpy(flat).to(scores.device)].float().cpu().numpy()
-        order = np.argsort(query.astype(np.min_scalar_type(scores.shape[1])), kind="stable")  # of 16 bits: radix sort
-        return query[order], place[order], score[order]
+    def _above_cut(self, scores: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Flat places in (n, B) of what is let through, by query, then by vector; their number for each query."""
+        n = len(self.filled)
+        found = _nonzero(scores, self.cut)
+        query = (found - found // n * n).astype(np.min_scalar_type(n))  # numbers of 16 bits are sorted by radix
+        return found[np.argsort(query, kind="stable")], np.bincount(query, minlength=n)
 
     def _drop_all_but_k(self) -> None:
         """Keep the k best of each query, of equal scores the first; they stay in the order of their rows."""
         width, k = self.filled.max(), self.k
         if width <= k:
             return
-        scores = self.scores[:, :width]
+        scores, rows = self.scores[:, :width], self.rows[:, :width]
         cut = np.partition(scores, width - k, axis=1)[:, width - k, None]
         keep = scores >= cut
         if np.count_nonzero(keep) > k * len(keep):
             level = scores == cut
             too_many = np.count_nonzero(keep, axis=1, keepdims=True) - k
             keep &= ~level | (level[:, ::-1].cumsum(axis=1)[:, ::-1] > too_many)
-        kept = np.flatnonzero(keep) % width
-        for table, nothing in ((self.scores, -np.inf), (self.rows, -1)):
-            values = np.take_along_axis(table, kept.reshape(-1, k), axis=1)
-            table[:, :k], table[:, k:width] = values, nothing
+        rows[:, :k] = rows[keep].reshape(-1, k)
+        scores[:, :k], scores[:, k:] = scores[keep].reshape(-1, k), -np.inf
         self.filled[:] = k
         self.cut = torch.from_numpy(cut[:, 0]).to(self.cut.device, self.cut.dtype)
 
     def finish(self) -> None:
         """Leave (B, k) scores and rows, best first."""
         self._drop_all_but_k()
-        order = np.argsort(-self.scores[:, : self.k], axis=1, kind="stable")
-        self.scores, self.rows = (np.take_along_axis(table, order, axis=1) for table in (self.scores, self.rows))
+        scores, rows = self.scores[:, : self.k], self.rows[:, : self.k]
+        order = np.argsort(-scores, axis=1)
+        ordered = np.take_along_axis(scores, order, axis=1)
+        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)  # only these need the slower sort that keeps their order
+        order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
+        self.scores, self.rows = ordered, np.take_along_axis(rows, order, axis=1)
 
 
 def _product(queries: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -214,6 +213,13 @@ def _nonzero(scores: torch.Tensor, cut: torch.Tensor) -> np.ndarray:
     if scores.device.type == "cpu" and scores.dtype == torch.float32:
         return np.flatnonzero(scores.numpy() > cut.numpy())
     return (scores > cut).flatten().nonzero().squeeze(1).cpu().numpy()
+
+
+def _take(scores: torch.Tensor, places: np.ndarray) -> np.ndarray:
+    """Scores at flat places, float32."""
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        return scores.numpy().reshape(-1)[places]
+    return scores.flatten()[torch.from_numpy(places).to(scores.device)].float().cpu().numpy()
 
 
 def _finite(vectors: torch.Tensor, what: str) -> torch.Tensor:
