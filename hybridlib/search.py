@@ -161,7 +161,7 @@ class _Work:
 
     def run(self, processes: PartialState, progress: bool) -> Hits:
         """This process's share of the shards, then the result of all."""
-        self.describe()
+        self.describe(processes.is_main_process)
         merged = self.merged()
         own = self.shards[processes.process_index :: processes.num_processes]
         for shard in tqdm(own, unit="shard", disable=not (progress and processes.is_main_process)):
@@ -178,15 +178,16 @@ class _Work:
             raise OSError(f"{self.home} lacks what the main process wrote: every process must see the same folder")
         return merged[0]
 
-    def describe(self) -> None:
+    def describe(self, write: bool) -> None:
         """Write search.json for whoever finds the folder; refuse a corpus of another length than it says."""
         path, n = self.home / "search.json", len(self.corpus)
         if not n:
             raise ValueError("the corpus has no passages")
-        if not path.exists():
-            write_json(path, {**self.about, "passages": n, "queries_asked": len(self.queries)})
-        elif (known := json.loads(path.read_text(encoding="utf-8"))["passages"]) != n:
+        known = json.loads(path.read_text(encoding="utf-8"))["passages"] if path.exists() else n
+        if known != n:
             raise ValueError(f"{path}: the corpus had {known} passages and now has {n}; {self._changed()}")
+        if write and not path.exists():
+            write_json(path, {**self.about, "passages": n, "queries_asked": len(self.queries)})
 
     def is_finished(self, shard: _Shard) -> bool:
         """Whether its file is there and whole. To make a damaged one again costs one shard: no reason to end a run."""

@@ -84,13 +84,12 @@ def top_k_distinct(queries: torch.Tensor, vectors: torch.Tensor, k: int, **optio
 
     In products of the same numbers a sum may be rounded otherwise where its column stands elsewhere.
     """
-    raw = vectors.contiguous().numpy().view(np.dtype((np.void, vectors.shape[1] * 4))).squeeze(1)
-    _, first, group = np.unique(raw, return_index=True, return_inverse=True)
-    if len(first) == len(vectors):
+    groups: dict[bytes, int] = {}  # numbered in the order of their first members
+    group = np.array([groups.setdefault(row.tobytes(), len(groups)) for row in vectors.numpy()], dtype=np.int64)
+    if len(groups) == len(vectors):
         return top_k(queries, vectors.split(BLOCK), k, **options)
-    leaders, place = np.sort(first), np.argsort(np.argsort(first))  # groups in the order of their first members
-    hits = top_k(queries, vectors[torch.from_numpy(leaders)].split(BLOCK), k, **options)
-    return _with_equals(hits, place[group])
+    leaders = torch.from_numpy(np.unique(group, return_index=True)[1])
+    return _with_equals(top_k(queries, vectors[leaders].split(BLOCK), k, **options), group)
 
 
 def _with_equals(hits: Hits, group: np.ndarray) -> Hits:
