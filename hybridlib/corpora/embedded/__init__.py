@@ -1,5 +1,8 @@
 """The embedded corpus: parallel question-passage pairs in 11 languages, made in a second, nothing downloaded.
 
+Nine more languages, of MIRACL and TyDi QA, are there for the asking: `MORE_LANGUAGES`. CLDR names less in some of
+them, Swahili above all, so they leave fewer facts.
+
 Facts and names are those of CLDR as Babel ships it (Babel 2.18 has CLDR 47; licence Unicode-3.0, which allows
 redistribution with its notice). The sentences around them are templates of this package; native readers have not
 checked them yet.
@@ -11,7 +14,7 @@ Another version of Babel has other data, so another corpus; fingerprints tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,6 +23,7 @@ import pyarrow as pa
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.embedded.facts import (
     LANGUAGES,
+    MORE_LANGUAGES,
     SPLITS,
     Fact,
     Names,
@@ -32,7 +36,7 @@ from hybridlib.corpora.embedded.facts import (
 from hybridlib.corpora.embedded.texts import WORDINGS, Plan, is_reserved, load_templates, plan_passages
 from hybridlib.corpora.embedded.tokenizer import train_tokenizer
 
-__all__ = ["LANGUAGES", "TRAINED", "EmbeddedCorpus", "build_corpus", "train_tokenizer"]
+__all__ = ["LANGUAGES", "MORE_LANGUAGES", "TRAINED", "EmbeddedCorpus", "build_corpus", "train_tokenizer"]
 
 TRAINED = tuple(lang for lang in LANGUAGES if lang not in ("el", "vi"))
 
@@ -47,7 +51,8 @@ class EmbeddedCorpus:
         dev, test: one question per fact and language; the candidates are the split's passages and some of train's.
         facts: fact_id, relation, subject_id, answer_id, split, asked (else it is a distractor only).
         names: name_id, split of the subject of that name ("" where it is none), then a column per language.
-        unpaired: passages of train in the languages not trained, without questions: raw text for a tokenizer only.
+        unpaired: passages of train without questions in their language, which is not trained or only in part (`share`):
+            raw text for a tokenizer only.
     """
 
     train: ParallelPairs
@@ -89,11 +94,11 @@ class EmbeddedCorpus:
 
         Args:
             held_out: also the names of dev and test subjects.
-            untrained: also passages in languages that have no question in training.
+            untrained: also passages that have no question in their language in training.
         """
         for table in (self.train.queries, self.train.passages):
             for lang in self.train.languages:
-                yield from table[lang].to_pylist()
+                yield from table[lang].drop_null().to_pylist()
         for passages in self.unpaired.values() if untrained else ():
             yield from passages
         names = self.names if held_out else self.names[~self.names["split"].isin(["dev", "test"])]
@@ -107,36 +112,45 @@ def build_corpus(
     languages: Sequence[str] = LANGUAGES,
     trained: Sequence[str] = TRAINED,
     extra_candidates: int = 300,
+    share: Mapping[str, float] | None = None,
 ) -> EmbeddedCorpus:
     """Make the corpus; the same arguments give the same one.
 
     Args:
         corpus_seed: decides splits, distractors and the wordings of evaluation. No training seed changes the corpus.
-        languages: of the benchmarks and names. Facts and splits are the same for every choice.
+        languages: of the benchmarks and names, among LANGUAGES and MORE_LANGUAGES. Facts and splits are the same for
+            every choice of LANGUAGES; with any of MORE_LANGUAGES only facts with names in those as well are left.
         trained: languages of the training pairs; those outside `languages` are left out.
         extra_candidates: passages of train subjects among the candidates of dev and test, per language.
+        share: trained language -> share of the facts of `train`, in (0, 1], of which it has questions and passage; all
+            where it is not named. `corpus_seed` draws which. A smaller share is a part of a larger, also of another
+            language's, so all languages have translated pairs however few there are. Nothing else is thinned.
 
     Raises:
-        ValueError: an unknown language, none that is trained, or more extra candidates than train has passages.
+        ValueError: an unknown language, none that is trained, more extra candidates than train has passages, or a share
+            outside (0, 1] or of a language not trained.
     """
-    languages, trained = _known(languages, LANGUAGES), _known(trained, LANGUAGES)
+    everywhere = (*LANGUAGES, *MORE_LANGUAGES)
+    languages, trained = _known(languages, everywhere), _known(trained, everywhere)
     trained = [lang for lang in trained if lang in languages]
     if not trained:
         raise ValueError(f"none of the languages {' '.join(languages)} is trained; add one to `trained`")
-    names = load_names()
+    names = load_names(tuple(lang for lang in languages if lang in MORE_LANGUAGES))
     facts = load_facts(names)
     split = split_subjects(facts, corpus_seed)
     maker = _Maker(names, plan_passages(facts, split, corpus_seed), corpus_seed)
     asked = {part: [f for f in facts if split[f.subject] == part and f.fact_id in maker.plans] for part in SPLITS}
     extra = _sample(asked["train"], extra_candidates, corpus_seed)
+    kept = _kept(asked["train"], _checked_share(share or {}, trained), trained, corpus_seed)
+    left_out = {lang: [fact for fact in asked["train"] if fact not in kept.get(lang, ())] for lang in languages}
     return EmbeddedCorpus(
-        train=maker.pairs("train", asked["train"], trained),
-        dev_pairs=maker.pairs("dev", asked["dev"], trained),
+        train=maker.pairs("train", asked["train"], kept),
+        dev_pairs=maker.pairs("dev", asked["dev"], {lang: set(asked["dev"]) for lang in trained}),
         dev=maker.benchmark("dev", asked["dev"], languages, extra),
         test=maker.benchmark("test", asked["test"], languages, extra),
         facts=_facts_frame(facts, split, corpus_seed),
         names=_names_frame(names, split, languages),
-        unpaired={lang: maker.passages(asked["train"], lang) for lang in languages if lang not in trained},
+        unpaired={lang: maker.passages(left, lang) for lang, left in left_out.items() if left},
     )
 
 
@@ -148,15 +162,18 @@ class _Maker:
     plans: dict[str, Plan]
     seed: int
 
-    def pairs(self, part: str, facts: Sequence[Fact], languages: Sequence[str]) -> ParallelPairs:
-        """Each wording of each fact's question with the fact's passage."""
+    def pairs(self, part: str, facts: Sequence[Fact], kept: Mapping[str, Set[Fact]]) -> ParallelPairs:
+        """Each wording of each fact's question with the fact's passage, in the languages that keep the fact."""
+        facts = [fact for fact in facts if any(fact in those for those in kept.values())]
         query_ids = [f"{fact.fact_id}:w{k}" for fact in facts for k in range(WORDINGS)]
         passage_ids = [fact.fact_id for fact in facts]
         queries, passages = {"query_id": query_ids}, {"passage_id": passage_ids}
-        for lang in languages:
-            wordings = range(WORDINGS)
-            queries[lang] = [load_templates(lang).question(self.names, fact, k) for fact in facts for k in wordings]
-            passages[lang] = self.passages(facts, lang)
+        for lang, those in kept.items():
+            say = load_templates(lang)
+            queries[lang] = [
+                say.question(self.names, fact, k) if fact in those else None for fact in facts for k in range(WORDINGS)
+            ]
+            passages[lang] = [say.passage(self.names, self.plans[f.fact_id]) if f in those else None for f in facts]
         pairs = {"query_id": query_ids, "passage_id": [id for id in passage_ids for _ in range(WORDINGS)]}
         source = pa.array(["embedded"] * len(query_ids))
         tables = (pa.table(queries), pa.table(passages), pa.table(pairs).append_column("source", source))
@@ -198,6 +215,21 @@ def _known(languages: Sequence[str], known: Sequence[str]) -> list[str]:
         if lang not in known:
             raise ValueError(f"unknown language {lang!r}; the corpus has {' '.join(known)}")
     return sorted(set(languages))
+
+
+def _checked_share(share: Mapping[str, float], trained: Sequence[str]) -> Mapping[str, float]:
+    for lang, part in share.items():
+        if lang not in trained:
+            raise ValueError(f"share: {lang!r} is not trained, only {' '.join(trained)}; leave it out or train it")
+        if not 0 < part <= 1:
+            raise ValueError(f"share of {lang!r} must be above 0 and at most 1, not {part}")
+    return share
+
+
+def _kept(facts: Sequence[Fact], share: Mapping[str, float], trained: Sequence[str], seed: int) -> dict[str, Set[Fact]]:
+    """Trained language -> the facts it keeps, one at least: the first of one order for all languages."""
+    drawn = sorted(facts, key=lambda fact: (hashed(seed, "kept", fact.fact_id), fact))
+    return {lang: set(drawn[: max(1, round(share.get(lang, 1) * len(drawn)))]) for lang in trained}
 
 
 def _sample(facts: Sequence[Fact], count: int, seed: int) -> list[Fact]:
