@@ -168,7 +168,7 @@ def _hours(settings: PretrainedSettings, checkpoints: Sequence[str], runs: int) 
     for checkpoint in checkpoints:
         shape = shape_of(checkpoint)
         if shape is None:
-            yield f"  {checkpoint:<24} its shape is not known before it is fetched"
+            yield f"  {Path(checkpoint).name:<24} its shape is not known before it is fetched"
             continue
         step = shape.flops(1, QUERY_TOKENS) + (1 + settings.negatives) * shape.flops(1, passage)
         work = (4 if settings.cached else 3) * pairs * step + checks * (
@@ -179,7 +179,7 @@ def _hours(settings: PretrainedSettings, checkpoints: Sequence[str], runs: int) 
             f"{work / peak / 1e12 / 3600 / share:.2g}" for peak in PEAKS.values() for share in (SHARE, ASSUMED_SHARE)
         ]
         columns = [f"{a} to {b}" for a, b in zip(cells[::2], cells[1::2], strict=True)]
-        yield f"  {checkpoint:<24} " + " ".join(f"{column:>22}" for column in columns)
+        yield f"  {Path(checkpoint).name:<24} " + " ".join(f"{column:>22}" for column in columns)
     yield (
         f"  from {SHARE:.0%} of the published peak (the share of a CPU's matrix rate that training reached, see "
         f"benchmarks/README.md) to {ASSUMED_SHARE:.0%} (assumed: short texts fill a GPU less); not measured on a GPU"
