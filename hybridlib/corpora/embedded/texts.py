@@ -1,6 +1,7 @@
 """Questions and passages of the embedded corpus: facts put into the templates of a language.
 
 A template file (templates/<lang>.toml) has, for each relation, three wordings of the question and two of the statement.
+Names stand between its two `quotes` (in French with a no-break space each); `join` stands between sentences.
 A passage states its fact and one or two distractors, facts that nobody asks for; which ones, their wordings and the
 order of the sentences are drawn by hash, the same in all languages.
 """
