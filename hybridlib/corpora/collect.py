@@ -20,6 +20,7 @@ from filelock import FileLock
 from hybridlib.corpora.collection import ABOUT, NOT_THERE, PARTS, Collection, Passages, mapped
 from hybridlib.corpora.files import cache_folder, parse_json
 from hybridlib.corpora.fingerprint import fingerprint
+from hybridlib.corpora.rows import is_unicode
 from hybridlib.storage import make_parent, replace_folder, write_json
 
 ROWS, CHARACTERS = 131_072, 2**26  # a chunk of passages is closed at the one or the other
@@ -245,7 +246,7 @@ class _Places:
         try:
             batch = pa.record_batch([pa.array(ids, pa.string()), pa.array(texts, pa.string())], schema=PASSAGES)
         except UnicodeEncodeError as error:
-            wrong = next(i for i, text in enumerate(texts) if not _is_unicode(ids[i] + text))
+            wrong = next(i for i, text in enumerate(texts) if not is_unicode(ids[i] + text))
             raise ValueError(
                 f"{self.place(self.row + wrong)}: {ids[wrong]!r} holds half a character ({error}); repair the file"
             ) from error
@@ -290,14 +291,6 @@ def _check_unique(name: str, hashes: np.ndarray, table: pa.Table, places: _Place
                 )
             first[doc_id] = row + int(i)
         row += len(batch)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _description(made: Collection, folder: Path) -> dict:

@@ -104,7 +104,7 @@ def is_empty(row: Row, limits: Limits) -> bool:
 
 def is_broken(row: Row, limits: Limits) -> bool:
     """A text holds half of a surrogate pair and cannot be written as UTF-8."""
-    return not (_is_unicode(row.query) and _is_unicode(row.passage))
+    return not (is_unicode(row.query) and is_unicode(row.passage))
 
 
 def has_no_answer(row: Row, limits: Limits) -> bool:
@@ -217,7 +217,7 @@ class _Spool:
         good = {
             text: None
             for text in row.negatives
-            if text != row.passage and text.strip() and _is_unicode(text) and _within(text, limits.passage)
+            if text != row.passage and text.strip() and is_unicode(text) and _within(text, limits.passage)
         }
         self._append("pairs", (query, passage, [self._text("passages", text) for text in good], self.name))
         return len(row.negatives) - len(good)
@@ -272,7 +272,8 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """False for a text with half of a surrogate pair, which cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
