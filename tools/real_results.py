@@ -42,6 +42,18 @@ def read(runs: list[Path], start: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(rows, ignore_index=True), pd.concat(curves, ignore_index=True)
 
 
+def compact(quality: pd.DataFrame) -> str:
+    """A line per strategy: mean and interval of mAP in each setting and of the rank distance."""
+    cells = {}
+    for row in quality.itertuples():
+        if row.measure in ("map", "rank_distance"):
+            places = 3 if row.measure == "map" else 0
+            what = f"mAP {row.setting}" if row.measure == "map" else "rank distance"
+            text = f"{row.mean:,.{places}f} [{row.low:,.{places}f}, {row.high:,.{places}f}]"
+            cells.setdefault(what, {})[row.strategy] = text
+    return pd.DataFrame(cells).rename_axis("strategy").to_markdown()
+
+
 def main() -> None:
     """Read, compare, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
@@ -59,10 +71,11 @@ def main() -> None:
         path = options.output.with_name(f"{options.output.name}_{name}.csv")
         frame.round(6).to_csv(path, index=False)
         print(f"{path}\n")
-    shown = quality[quality["measure"].isin(["map", "rank_distance"])]
-    print(to_markdown(shown.round(4)))
-    print(to_markdown(tests.round(4)))
-    print(curves.pivot_table(index="step", columns=["strategy", "seed"], values="loss").round(3).to_markdown())
+    for name in subsets:
+        print(f"{name} languages\n\n{compact(quality[quality['subset'] == name])}\n")
+    print(to_markdown(tests[tests["subset"] == "all"].round(4)))
+    losses = curves.pivot_table(index="step", columns=["strategy", "seed"], values="loss").round(3)
+    print(losses.set_axis([f"{strategy} {seed}" for strategy, seed in losses], axis=1).to_markdown())
 
 
 if __name__ == "__main__":
