@@ -9,7 +9,7 @@ median over rounds is reported. Peak memory is the process's, in MB. The operati
 seconds are also given as a share of what the cores reach in plain float32 products of the encoder's shape.
 
 `--memory` compares ours with itself: a batch of 8, its graphs kept, and cached batches of 100 and 2,048 in parts of
-about 8 texts; two steps each.
+about 8 texts; one step each.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def one(options: argparse.Namespace) -> None:
     """Run one contestant in this process and print its numbers."""
     torch.set_num_threads(2)
     losses, ends = (run_ours if options.only == "ours" else run_peer)(options)
-    seconds = float(np.median(np.diff(ends)))
+    seconds = float(np.median(np.diff(ends))) if len(ends) > 1 else None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"losses": losses, "seconds_per_step": seconds, "peak_mb": peak}))
 
@@ -181,7 +181,7 @@ def memory(options: argparse.Namespace) -> dict[str, dict]:
     """Ours at three batch sizes; the peak without any step is that of a process that has loaded everything."""
     found = {}
     for batch, cached in ((8, False), (100, True), (2048, True)):
-        command = [sys.executable, __file__, "--memory", "--only", "ours", "--batch", str(batch), "--steps", "2"]
+        command = [sys.executable, __file__, "--memory", "--only", "ours", "--batch", str(batch), "--steps", "1"]
         ran = subprocess.run(command + ["--cached"] * cached, stdout=subprocess.PIPE, text=True, check=True)
         name = f"batch {batch}{', cached' if cached else ''}"
         found[name] = json.loads(ran.stdout.splitlines()[-1])

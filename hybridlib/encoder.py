@@ -146,6 +146,8 @@ class Encoder(nn.Module):
         """Token ids with the special tokens, cut to max_length. No prefix is added. `languages` as in `encode`."""
         kept = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
         spoken = self._spoken(texts, languages)
+        if not len(texts):  # transformers has no answer to none
+            return []
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_length, **kept)["input_ids"]
         if self.codes:
             self.codes.put(ids, spoken)
