@@ -148,3 +148,20 @@ def test_a_text_that_is_not_there_is_named(tmp_path, monkeypatch, kept, in_files
         made.query_ids([0, 1], ["en", "de"])
     with pytest.raises(ValueError, match="passage_id 'a' has no text in 'fr'"):
         made.passage_ids([0], ["fr"])
+
+
+def test_a_language_that_only_one_side_has_stops_nothing():
+    """Questions in fr, passages not: their column has no text at all."""
+    passages = CORPUS.passages.set_column(
+        CORPUS.passages.column_names.index("fr"), "fr", pa.array([None] * len(CORPUS.passages), pa.string())
+    )
+    pairs = CORPUS.pairs.select(["query", "passage"]).to_pydict()
+    named = {"query_id": [CORPUS.queries["query_id"][row].as_py() for row in pairs["query"]]}
+    named |= {"passage_id": [passages["passage_id"][row].as_py() for row in pairs["passage"]]}
+    source = pa.table({**named, "source": ["made"] * len(CORPUS)})
+    corpus = ParallelPairs.build(CORPUS.queries.drop_columns("positives"), passages, source, name="unequal")
+    model = encoder(CORPUS)
+    TokenizedPairs(corpus, model).prepare()
+    assert model.tokenize([]) == [] and len(model.encode([])) == 0
+    with pytest.raises(ValueError, match="has no text in 'fr'"):
+        TokenizedPairs(corpus, model).passage_ids([0], ["fr"])
