@@ -86,7 +86,6 @@ def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
         precision=options.precision,
         cached=options.cached,
         part_tokens=PART_TOKENS,
-        compile=options.compile,
     )
     update = training._update
     training._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
@@ -231,7 +230,6 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="ours alone: peak memory of cached batches")
     parser.add_argument("--only", choices=("ours", "peer"), help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="no", help=argparse.SUPPRESS)
-    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cached", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.disable(logging.WARNING)

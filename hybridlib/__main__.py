@@ -88,7 +88,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="no: fp32")
     parser.add_argument("--cached", action="store_true", help="memory of a part, whatever the batch size; slower")
     parser.add_argument("--part-tokens", type=int, help="padded tokens computed at once (None: as the device likes it)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile with dynamic shapes")
     parser.add_argument("--dropout", type=float, help="probability, in all layers (None: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0)
     _add_encoder(parser)
@@ -214,7 +213,7 @@ def _train(arguments: argparse.Namespace) -> int:
             held_out, arguments.validation_strategy, batch_size=arguments.batch_size, steps=steps, seed=0
         )
     names = ("learning_rate", "weight_decay", "warmup", "temperature", "negatives", "symmetric", "validate_every")
-    names += ("patience", "checkpoint_every", "seed", "precision", "cached", "part_tokens", "compile")
+    names += ("patience", "checkpoint_every", "seed", "precision", "cached", "part_tokens")
     settings = TrainingSettings(
         **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
     )

@@ -96,7 +96,6 @@ class Gradients:
     def __init__(self, encoder: Encoder, settings: TrainingSettings, processes: PartialState) -> None:
         self.encoder, self.settings, self.processes = encoder, settings, processes
         self.part_tokens = settings.part_tokens or _usual_tokens(encoder)
-        self.forward = torch.compile(encoder, dynamic=True) if settings.compile else encoder
 
     def backward(self, prepared: PreparedBatch, scale: float = 1.0) -> float:
         """Loss of the batch; adds `scale` times its gradients to the parameters', the same on every process."""
@@ -157,7 +156,7 @@ class Gradients:
         seeds = (self.settings.seed, prepared.batch.step, self.processes.process_index, i)
         _seed(self.encoder.device, int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
         ids = [prepared.ids[place] for place in places]
-        return self.forward(**padded(ids, self.encoder.tokenizer.pad_token_id or 0, self.encoder.device)).float()
+        return self.encoder(**padded(ids, self.encoder.tokenizer.pad_token_id or 0, self.encoder.device)).float()
 
     def _gathered(self, prepared: PreparedBatch, local: torch.Tensor) -> torch.Tensor:
         """Vectors of all processes' texts, one process after the other."""

@@ -50,7 +50,6 @@ class TrainingSettings:
         cached: recompute vectors part by part, so that memory does not grow with the batch; see `hybridlib.gradients`.
         part_tokens: texts are sorted by length and computed in parts of so many tokens, padding included; None: as the
             device likes it (1,536 on a CPU, 32,768 on a GPU; without layers queries and passages as they come).
-        compile: run the encoder through torch.compile with dynamic shapes; off, see benchmarks/README.md.
     """
 
     learning_rate: float = 3e-5
@@ -68,7 +67,6 @@ class TrainingSettings:
     precision: str = "no"
     cached: bool = False
     part_tokens: int | None = None
-    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature", "max_grad_norm", "validate_every", "checkpoint_every"):

@@ -59,22 +59,6 @@ def dropping(model: Encoder, share: float) -> Encoder:
     return model
 
 
-def test_compiled_is_the_same(monkeypatch):
-    """With the graph captured but run as it is; the compiler itself takes a minute and a C++ compiler."""
-    compiled, asked = torch.compile, []
-
-    def capture(module, **options):
-        asked.append(options)
-        return compiled(module, backend="eager", **options)
-
-    monkeypatch.setattr(torch, "compile", capture)
-    model = encoder(CORPUS, layers=1)
-    loss, plain = gradients_of(model, SETTINGS)
-    again, ours = gradients_of(model, replace(SETTINGS, compile=True))
-    assert asked == [{"dynamic": True}] and again == pytest.approx(loss, rel=1e-6)
-    assert_close(ours, plain)
-
-
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("part_tokens", [None, 1, 20])
