@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from hybridlib.checkpoint import CheckpointError
 from hybridlib.encoder import Encoder
+from hybridlib.layout import CheckpointError
 
 
 @dataclass(frozen=True)

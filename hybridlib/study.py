@@ -24,7 +24,7 @@ from hybridlib.runs import RunStore
 from hybridlib.sampler import BatchSampler
 
 UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "checkpoint.py", "tokens.py", "gradients.py")
-UPSTREAM += ("language_codes.py", "training.py", "study.py")  # what decides a training, whatever the study
+UPSTREAM += ("layout.py", "language_codes.py", "training.py", "study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 

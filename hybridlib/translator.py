@@ -18,9 +18,9 @@ from tqdm import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from hybridlib.checkpoint import CheckpointError, clear_errors, local_folder, quiet
 from hybridlib.encoder import plan_batches
 from hybridlib.languages import NLLB, WITHOUT_SPACES, check_language
+from hybridlib.layout import CheckpointError, clear_errors, local_folder, quiet
 from hybridlib.sentences import cut, split_sentences
 
 NLLB_600M = "facebook/nllb-200-distilled-600M"

@@ -535,7 +535,7 @@ def test_hub_repository_is_read_at_its_revision(checkpoint: Path, monkeypatch: p
         asked.append((name, revision))
         return str(checkpoint)
 
-    monkeypatch.setattr("hybridlib.checkpoint.snapshot_download", download)
+    monkeypatch.setattr("hybridlib.layout.snapshot_download", download)
     assert torch.equal(Encoder.load("org/name", revision="abc").encode(["a"]), Encoder.load(checkpoint).encode(["a"]))
     assert asked == [("org/name", "abc")]
 
