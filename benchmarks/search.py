@@ -25,7 +25,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -120,8 +119,7 @@ def contest(path: Path, arguments: argparse.Namespace) -> dict:
             options = [part for name in names for part in (f"--{name}", str(getattr(arguments, name)))]
             command = [sys.executable, __file__, *options, "--part", who, str(path)]
             environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-            results.append(json.loads(done.stdout))
+            results.append(watched(command, environment))
     middle = {who: {key: float(np.median([r[key] for r in rs])) for key in rs[0]} for who, rs in runs.items()}
     ratios = {"times_as_fast": [b["seconds"] / a["seconds"] for a, b in zip(*runs.values(), strict=True)]}
     ratios["share_of_memory"] = middle["hybridlib"]["peak_mb"] / middle["faiss"]["peak_mb"]
@@ -182,28 +180,34 @@ def theirs(path: Path, arguments: argparse.Namespace) -> dict:
 
 
 def timed(who: str, path: Path, run) -> dict:
-    """Seconds of a search, whose hits go into a file, and the peak of this process's memory until then."""
-    peak, ended = [resident()], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.02):
-            peak[0] = max(peak[0], resident())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    before, clock, processor = resident(), time.perf_counter(), time.process_time()
+    """Seconds of a search, whose hits go into a file."""
+    clock, processor = time.perf_counter(), time.process_time()
     hits = run()
     seconds = {"seconds": time.perf_counter() - clock, "processor_seconds": time.process_time() - processor}
-    ended.set()
-    watcher.join()
     np.savez(path.with_suffix(f".{who}.npz"), rows=hits["rows"], scores=hits["scores"])
-    return {**seconds, "mb_before_the_search": before / 1e6, "peak_mb": peak[0] / 1e6}
+    return seconds
 
 
-def resident() -> int:
-    """RssAnon of this process in bytes (Linux only)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+def watched(command: list[str], environment: dict[str, str]) -> dict:
+    """What a process printed, and its peak memory, watched from outside: a thread of its own would hold it up."""
+    peak = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            time.sleep(0.02)
+        printed = process.stdout.read()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {**json.loads(printed), "peak_mb": peak / 1e6}
+
+
+def resident(process: int) -> int:
+    """RssAnon of a process in bytes (Linux only); 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
 
 
 # ---- half precision

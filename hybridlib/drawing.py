@@ -36,6 +36,7 @@ LOOKS = {
     "hybrid": Look("hybrid", "#009E73", "D"),
     "x-x": Look("X-X", "#CC79A7", "^"),
     "en-en": Look("En-En", "#E69F00", "v"),
+    "none": Look("before training", "0.45", "X"),
 }
 SETTINGS = {
     "mono": "mono: one language",
@@ -47,6 +48,8 @@ MEASURES = {
     "map@20": "mAP@20",
     "recall@1": "R@1",
     "recall@10": "R@10",
+    "recall@100": "R@100",
+    "mrr@10": "MRR@10",
     "precision@1": "P@1",
     "precision@10": "P@10",
     "ndcg@10": "nDCG@10",
@@ -63,6 +66,7 @@ CAPTIONS = {
     "shared_script": f"Marker: macro mean over pairs of languages. {INTERVAL}",
     "language_bias": f"Marker: mean over the queries in one language. {INTERVAL} Rank distance: best rank in each "
     "language, largest minus smallest, in the pool of all languages.",
+    "by_language": f"Marker: mean over the queries in one language. {INTERVAL}",
     "mixing_ratio": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Each panel has its own scale.",
     "training_curves": "Line: mean over seeds, training loss also over neighbouring steps; dashed: X-Y batches. "
     "Band and bar: lowest to highest seed. Ringed: the lowest validation loss of each seed, whose weights are kept.",

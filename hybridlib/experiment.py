@@ -6,14 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from hybridlib import paper
+from hybridlib.corpora.collection import Collection
 from hybridlib.corpora.embedded import LANGUAGES, TRAINED, EmbeddedCorpus, build_corpus, train_tokenizer
+from hybridlib.corpora.embedded.collections import collections
 from hybridlib.encoder import Encoder
 from hybridlib.parameters import changed
 from hybridlib.pretrained import COLAB, PAPER, PretrainedSettings
@@ -26,6 +30,8 @@ from hybridlib.training import TrainingSettings, train
 
 __all__ = ["PROFILES", "EmbeddedStudy", "Run", "Settings", "Study", "resolve", "study"]
 
+MIRACL = tuple("ar bn en es fa fi fr hi id ja ko ru sw te th zh".split())  # the languages of Table 11
+THINNINGS = {"none": None, "table 11": 1.0, "square root of table 11": 0.5}  # name -> power of the corpus sizes
 DICTIONARIES = ("all", "no held-out names", "trained languages", "none")
 ROOMS = (*UPSTREAM, "corpora/embedded/__init__.py", "corpora/embedded/tokenizer.py", "experiment.py")
 
@@ -38,6 +44,8 @@ class Settings:
 
     Attributes:
         languages, trained: of the corpus, and those with question-passage pairs in training.
+        thinning: "table 11" leaves each trained language a share of its pairs in proportion to the size of its MIRACL
+            corpus in the paper's Table 11, the largest all of them; "square root of table 11" is gentler; or "none".
         seeds: of weights and batches. The corpus has its own seed.
         alphas: mixing ratios of the curve; 1 is X-X-mono and 0 is X-Y.
         steps, batch_size, learning_rate, temperature: of the strategies' training, equal for all of them.
@@ -51,6 +59,7 @@ class Settings:
     profile: str = "demo"
     languages: tuple[str, ...] = LANGUAGES
     trained: tuple[str, ...] = TRAINED
+    thinning: str = "none"
     corpus_seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -70,6 +79,8 @@ class Settings:
         if self.dictionary not in DICTIONARIES:
             known = ", ".join(map(repr, DICTIONARIES))
             raise ValueError(f"dictionary must be one of {known}, not {self.dictionary!r}")
+        if self.thinning not in THINNINGS:
+            raise ValueError(f"thinning must be one of {', '.join(map(repr, THINNINGS))}, not {self.thinning!r}")
 
     def training(self, seed: int) -> TrainingSettings:
         """Settings of the training loop."""
@@ -80,6 +91,19 @@ class Settings:
     def zero_shot(self) -> tuple[str, ...]:
         """Languages that no strategy trains on."""
         return tuple(lang for lang in self.languages if lang not in self.trained)
+
+    @property
+    def share(self) -> dict[str, float]:
+        """Trained language -> share of its training facts that `thinning` leaves."""
+        power = THINNINGS[self.thinning]
+        if power is None:
+            return {}
+        sizes = paper.reported(11, measure="candidates").set_index("language")["value"]
+        trained = [lang for lang in self.trained if lang in self.languages]
+        if unknown := [lang for lang in trained if lang not in sizes]:
+            raise ValueError(f"thinning: Table 11 has no {unknown[0]!r}; train on {' '.join(sizes.index)}")
+        largest = max(sizes[trained])
+        return {lang: float((sizes[lang] / largest) ** power) for lang in trained}
 
 
 PROFILES: dict[str, Settings | PretrainedSettings] = {
@@ -99,17 +123,40 @@ PROFILES: dict[str, Settings | PretrainedSettings] = {
     "colab": COLAB,
     "paper": PAPER,
 }
+# The embedded corpus in MIRACL's languages. Proportional, Swahili keeps 7 facts, 21 pairs: a monolingual batch has no
+# more. So batches are small, and there are more of them.
+WIDER = {
+    "demo": replace(
+        PROFILES["demo"],
+        languages=MIRACL,
+        trained=MIRACL,
+        thinning="table 11",
+        batch_size=16,
+        steps=3000,
+        dictionary_steps=4000,
+    ),
+    "smoke": replace(
+        PROFILES["smoke"],
+        languages=("bn", "en", "ru", "sw"),
+        trained=("bn", "en", "ru", "sw"),
+        thinning="table 11",
+        batch_size=8,
+    ),
+}
 
 
-def resolve(profile: str, **overrides) -> Settings | PretrainedSettings:
+def resolve(profile: str, *, wider: bool = False, **overrides) -> Settings | PretrainedSettings:
     """The settings of a profile with some replaced; None keeps the profile's.
+
+    Args:
+        wider: smoke and demo in the languages of MIRACL, with training pairs in proportion to its corpora (`WIDER`).
 
     Raises:
         ValueError: no such profile or parameter, or a value of the wrong kind or range; the text names it.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
-    return changed(PROFILES[profile], overrides)
+    return changed((PROFILES | WIDER if wider else PROFILES)[profile], overrides)
 
 
 class EmbeddedStudy(Study):
@@ -121,7 +168,7 @@ class EmbeddedStudy(Study):
     @property
     def is_standard(self) -> bool:
         """Whether the settings are those of the profile."""
-        return self.settings == PROFILES[self.settings.profile]
+        return self.settings in (PROFILES[self.settings.profile], WIDER[self.settings.profile])
 
     @property
     def checkpoint(self) -> str:
@@ -132,15 +179,20 @@ class EmbeddedStudy(Study):
     @property
     def data(self) -> str:
         """What it is measured on, in words."""
-        return "embedded corpus"
+        thinned = {"none": ""}.get(self.settings.thinning, f", pairs in proportion to the {self.settings.thinning}")
+        return f"embedded corpus{thinned}"
+
+    @property
+    def stand_in(self) -> bool:
+        """Always: they are made of the embedded corpus."""
+        return True
 
     @cached_property
     def corpus(self) -> EmbeddedCorpus:
         """The embedded corpus of these settings."""
         s = self.settings
-        return build_corpus(
-            corpus_seed=s.corpus_seed, languages=s.languages, trained=s.trained, extra_candidates=s.extra_candidates
-        )
+        options = {"corpus_seed": s.corpus_seed, "languages": s.languages, "trained": s.trained, "share": s.share}
+        return build_corpus(**options, extra_candidates=s.extra_candidates)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -183,6 +235,16 @@ class EmbeddedStudy(Study):
         """The corpus."""
         return {"extra_candidates": self.settings.extra_candidates, "corpus": self.fingerprint}
 
+    def collections(self, name: str) -> list[Collection]:
+        """The test part as collections; see `corpora.embedded.collections`."""
+        return collections(self.corpus.test, name)
+
+    def clusters(self, rows: pd.DataFrame) -> pd.Series:
+        """The subject, which is the same in every language."""
+        queries = self.corpus.test.queries.select(["question_id", "cluster"]).to_pandas().drop_duplicates()
+        subjects = queries.set_index("question_id")["cluster"]
+        return rows["query_id"].str.partition("#")[0].str.partition(":")[2].map(subjects)
+
     def _make_start(self, folder: Path, seed: int) -> None:
         s = self.settings
         encoder = Encoder.tiny(self._tokenizer(), layers=s.layers, hidden=s.hidden, seed=seed)
@@ -220,10 +282,13 @@ class EmbeddedStudy(Study):
         return self.store.load_or_make(name, {**parameters, "corpus": self.fingerprint}, ROOMS, make)
 
 
-def study(profile: str = "demo", *, root: Path | None = None, more: dict | None = None, **overrides) -> Study:
+def study(
+    profile: str = "demo", *, wider: bool = False, root: Path | None = None, more: dict | None = None, **overrides
+) -> Study:
     """A study of a profile, with parameters replaced where they are not None.
 
     Args:
+        wider: as in `resolve`.
         more: further parameters by name, for notebooks, which name only some of them.
         root: where runs/, figures/ and results/ are; None means $HYBRIDLIB_ROOT, else the repository, else (for an
             installed package) the working folder.
@@ -236,7 +301,7 @@ def study(profile: str = "demo", *, root: Path | None = None, more: dict | None 
         raise ValueError(f"more must be a dict such as {{'max_length': 128}}, not {more!r}")
     if twice := given.keys() & (more or {}).keys():
         raise ValueError(f"{min(twice)} is given twice, once in `more`: give it once")
-    settings, root = resolve(profile, **given, **(more or {})), Path(root) if root else default_root()
+    settings, root = resolve(profile, wider=wider, **given, **(more or {})), Path(root) if root else default_root()
     return EmbeddedStudy(settings, root) if isinstance(settings, Settings) else PretrainedStudy(settings, root)
 
 

@@ -10,7 +10,7 @@ Heat maps and diagrams are made in `diagrams`, and can be called from here too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ from hybridlib.drawing import (
 
 __all__ = [
     "batches",
+    "by_language",
     "caption",
     "corpus_sizes",
     "first_ranked",
@@ -115,21 +116,66 @@ def language_bias(
     frame = frame[frame["query_lang"] != "all"]
     size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
     languages = sorted(size.index, key=lambda lang: lang in zero_shot)
-    names = strategies(frame)
-    figure, ((ax,),) = new_figure("language_bias", 1, 1, 1.4 + 0.3 * len(languages), title, note)
-    for i, name in enumerate(names):
-        rows = frame[frame["strategy"] == name]
-        places = rows["query_lang"].map(languages.index).astype(float) + (i - (len(names) - 1) / 2) * 0.7 / len(names)
-        _intervals(ax, rows, places.to_numpy(), name)
-    ax.set_yticks(range(len(languages)), [f"{x} (zero-shot)" if x in zero_shot else x for x in languages])
-    ax.set(xlabel=MEASURES["rank_distance"], ylabel="query language", ylim=(len(languages) - 0.5, -0.5))
-    ax.grid(axis="y", visible=False)
-    trained = sum(lang not in zero_shot for lang in languages)
-    for edge in range(1, len(languages)):
-        ax.axhline(edge - 0.5, color="0.2" if edge == trained else "0.9", linewidth=0.6)
+    figure, ax = _language_panel("language_bias", frame, languages, zero_shot, title, note)
+    ax.set(xlabel=MEASURES["rank_distance"])
     _log_if_wide(ax.xaxis, frame[SPAN])
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
     return figure
+
+
+@styled
+def by_language(
+    frame: pd.DataFrame,
+    *,
+    measure: str = "ndcg@10",
+    languages: Sequence[str] = (),
+    marks: Mapping[str, str] | None = None,
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """A measure for each query language and strategy, in one setting.
+
+    Bars are the intervals of the frame (95 %, cluster bootstrap).
+
+    Args:
+        frame: of `results.by_language`: strategy, measure, query_lang, mean, low, high.
+        languages: from top to bottom; none: the largest mean first. Others are left out.
+        marks: language -> what to put beside it.
+    """
+    frame = select(frame, "frame", ["strategy", "query_lang", *SPAN], measure=measure)
+    size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
+    languages = [lang for lang in languages or size.index if lang in size.index]
+    figure, ax = _language_panel("by_language", frame, languages, marks or {}, title, note)
+    ax.set(xlabel=MEASURES.get(measure, measure))
+    return figure
+
+
+def _language_panel(
+    name: str,
+    frame: pd.DataFrame,
+    languages: list[str],
+    marks: Mapping[str, str] | Sequence[str],
+    title: str,
+    note: str,
+) -> tuple[Figure, Axes]:
+    """A row per language, in it a marker per strategy; a darker line before the first of the marked languages.
+
+    marks: what stands beside a language; of a sequence that it is zero-shot.
+    """
+    marks = marks if isinstance(marks, Mapping) else dict.fromkeys(marks, "zero-shot")
+    names, frame = strategies(frame), frame[frame["query_lang"].isin(languages)]
+    figure, ((ax,),) = new_figure(name, 1, 1, 1.4 + 0.3 * len(languages), title, note)
+    for i, strategy in enumerate(names):
+        rows = frame[frame["strategy"] == strategy]
+        places = rows["query_lang"].astype(str).map(languages.index).astype(float)
+        _intervals(ax, rows, (places + (i - (len(names) - 1) / 2) * 0.7 / len(names)).to_numpy(), strategy)
+    ax.set_yticks(range(len(languages)), [f"{lang} ({marks[lang]})" if lang in marks else lang for lang in languages])
+    ax.set(ylabel="query language", ylim=(len(languages) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+    first = next((i for i, lang in enumerate(languages) if lang in marks), 0)
+    for edge in range(1, len(languages)):
+        ax.axhline(edge - 0.5, color="0.2" if edge == first else "0.9", linewidth=0.6)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
+    return figure, ax
 
 
 @styled

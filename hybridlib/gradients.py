@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hybridlib.training import TrainingSettings
 
 CPU_TOKENS, GPU_TOKENS = 1536, 32768  # of a part where the settings leave it open
+MULTIPLE = 8  # tokens: lengths are padded to it, since oneDNN keeps a kernel for each, and tensor cores like it
 MAX_WASTE = 0.2  # share of a part's tokens that may be padding: less makes so many parts that their start costs more
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 WHOLE = float("inf")  # all queries together, and all passages
@@ -127,7 +128,12 @@ class Gradients:
         """Places of the texts that are computed together."""
         if self.part_tokens == WHOLE:
             return [places for places in np.split(np.arange(len(prepared.ids)), [prepared.queries]) if len(places)]
-        return plan_batches(np.array([len(ids) for ids in prepared.ids]), self.part_tokens, MAX_WASTE)
+        lengths = np.array([self._length(len(ids)) for ids in prepared.ids])
+        return plan_batches(lengths, self.part_tokens, MAX_WASTE)
+
+    def _length(self, tokens: int) -> int:
+        """What a text of so many tokens is padded to."""
+        return min(-(-tokens // MULTIPLE) * MULTIPLE, max(self.encoder.max_length, tokens))
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -156,7 +162,9 @@ class Gradients:
         seeds = (self.settings.seed, prepared.batch.step, self.processes.process_index, i)
         _seed(self.encoder.device, int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
         ids = [prepared.ids[place] for place in places]
-        return self.encoder(**padded(ids, self.encoder.tokenizer.pad_token_id or 0, self.encoder.device)).float()
+        length = None if self.part_tokens == WHOLE else self._length(max(map(len, ids)))
+        pad = self.encoder.tokenizer.pad_token_id or 0
+        return self.encoder(**padded(ids, pad, self.encoder.device, length)).float()
 
     def _gathered(self, prepared: PreparedBatch, local: torch.Tensor) -> torch.Tensor:
         """Vectors of all processes' texts, one process after the other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,6 +30,8 @@ class PretrainedSettings:
         checkpoint: a name of `hybridlib.presets`, a folder or a name on the hub.
         benchmark: "xquad-r" or "mlqa-r"; `dev_benchmark`, where the mixing ratio is chosen, is the other one if empty.
         languages: of the benchmarks; empty means all they have.
+        encoders: encoders trained elsewhere take the place of training: their folders, with {strategy}, {seed} and
+            perhaps {alpha} in the name, such as "runs-of-mine/{strategy}-{seed}"; each holds encoder/.
         datasets: names of Table 9's sets; `pairs`, a file or folder of your own, takes their place.
         validation: pairs that choose the weights: "squadshifts", a file or folder of your own, or "none".
         trained: training languages.
@@ -45,6 +48,7 @@ class PretrainedSettings:
 
     profile: str = "paper"
     checkpoint: str = "xlm-r-base"
+    encoders: str | None = None
     benchmark: str = "xquad-r"
     dev_benchmark: str = ""
     languages: tuple[str, ...] = ()
@@ -89,6 +93,8 @@ class PretrainedSettings:
     def __post_init__(self) -> None:
         _check_choice("benchmark", self.benchmark, BENCHMARKS)
         _check_choice("dev_benchmark", self.dev_benchmark, ("", *BENCHMARKS))
+        if self.encoders and not {"{strategy}", "{seed}"} <= set(re.findall(r"{\w+}", self.encoders)):
+            raise ValueError(f"encoders must have {{strategy}} and {{seed}} in it, not {self.encoders!r}")
         _check_choice("mixture", self.mixture, MIXTURES)
         _check_choice("precision", self.precision, PRECISIONS)
         for name in self.datasets:

@@ -16,7 +16,9 @@ import torch
 
 import hybridlib
 from hybridlib.card import write_labels
+from hybridlib.corpora import catalogue
 from hybridlib.corpora.base import Benchmark, ParallelPairs
+from hybridlib.corpora.collection import Collection
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.leakage import protect
 from hybridlib.corpora.own import open_pairs
@@ -40,6 +42,7 @@ ENGLISH_ONLY = ("mr-tydi", "mfaq")  # the paper did not translate these two
 ROOMS = (*UPSTREAM, "pretrained_study.py")
 CORPORA = ("base", "files", "fingerprint", "leakage", "mmarco", "prepare", "rows", "streams", "table9", "textfile")
 DATA_ROOMS = tuple(f"corpora/{room}.py" for room in (*CORPORA, "writer"))
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRANSLATION_ROOMS = ("flags.py", "languages.py", "sentences.py", "translate.py", "translator.py")
 
 
@@ -200,7 +203,7 @@ class PretrainedStudy(Study):
         return folder / "corpus"
 
     def _make_translation(self, folder: Path, pairs: ParallelPairs, languages: list[str]) -> None:
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.settings.resolved_precision())
+        dtype = DTYPES.get(self.settings.resolved_precision())
         translator = Translator.load(self.settings.translator, dtype=dtype)
         made = translate_pairs(pairs, languages, folder, translator)
         print(made.counts.to_string(index=False), flush=True)
@@ -216,8 +219,7 @@ class PretrainedStudy(Study):
     @cached_property
     def _weights(self) -> list[str]:
         """SHA-256 of the weights of a checkpoint that is a folder: another may come to lie in its place."""
-        files = sorted(Path(self.settings.checkpoint).rglob("*.safetensors"))
-        return [sha256_of(path) for path in files]
+        return _weights(Path(self.settings.checkpoint))
 
     def start_encoder(self, seed: int) -> Encoder:
         """The pretrained checkpoint."""
@@ -234,8 +236,19 @@ class PretrainedStudy(Study):
         options = {"batch_size": s.batch_size, "languages": s.trained, "mixture": s.mixture, "seed": run.seed}
         return BatchSampler(self.corpus.train, run.strategy, steps=s.steps, alpha=run.alpha, **options)
 
+    def trained_key(self, run: Run) -> str:
+        """The run, or the weights of an encoder that was trained elsewhere."""
+        folder = self.train(run)
+        return "".join(_weights(folder)) if self.settings.encoders else folder.name
+
     def train(self, run: Run) -> Path:
-        """Folder of a trained run: encoder/, with its model card, and log.parquet."""
+        """Folder of a trained run: encoder/, with its model card, and log.parquet.
+
+        Raises:
+            FileNotFoundError: `encoders` names a folder that holds none.
+        """
+        if self.settings.encoders:
+            return self._given(run)
         names = {field.name for field in fields(TrainingSettings)} - {"seed", "checkpoint_every", "precision"}
         names |= {"trained", "mixture", "steps", "batch_size", "dropout", "validation_strategy", "validation_batches"}
         parameters = {"stage": "train", **asdict(run), "start": self.start_key(run.seed)}
@@ -246,9 +259,26 @@ class PretrainedStudy(Study):
         make = partial(self._make_train, run=run)
         return self.store.load_or_make(run.name, parameters, ROOMS, make, together=all_processes())
 
+    def _given(self, run: Run) -> Path:
+        alpha = "" if run.alpha is None else f"{run.alpha:g}"
+        folder = Path(self.settings.encoders.format(strategy=run.strategy, alpha=alpha, seed=run.seed)).expanduser()
+        if not (folder / "encoder").is_dir():
+            raise FileNotFoundError(f"{folder / 'encoder'}: no encoder there; see the parameter `encoders`")
+        return folder
+
     def evaluation_parameters(self, split: str) -> dict:
         """The benchmark."""
         return {"benchmark": getattr(self.corpus, split).fingerprint}
+
+    def collections(self, name: str) -> list[Collection]:
+        """Of `corpora.catalogue`; the main process prepares them."""
+        with all_processes().main_process_first():
+            return catalogue.load(name)
+
+    @property
+    def search_dtype(self) -> torch.dtype | None:
+        """That of training."""
+        return DTYPES.get(self.settings.resolved_precision())
 
     def _make_train(self, folder: Path, run: Run) -> None:
         s, corpus = self.settings, self.corpus.train
@@ -275,3 +305,7 @@ class PretrainedStudy(Study):
         labels |= {name: getattr(encoder, name) for name in ("pooling", "max_length", "query_prefix", "passage_prefix")}
         labels |= {"start": s.checkpoint, "pairs": self.corpus.train.name, "languages": s.trained, "device": device()}
         return labels | {"commit": commit(), "version": hybridlib.__version__}
+
+
+def _weights(folder: Path) -> list[str]:
+    return [sha256_of(path) for path in sorted(folder.rglob("*.safetensors"))]

@@ -74,6 +74,7 @@ def search(
     dtype: torch.dtype | None = None,
     score_dtype: torch.dtype = torch.float32,
     tile: tuple[int, int] | None = None,
+    language: str | None = None,
     progress: bool = False,
 ) -> Hits:
     """The k passages with the largest cosine for each query, with their ids; ties as trec_eval's, by id descending.
@@ -94,6 +95,7 @@ def search(
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
         dtype: the encoder computes in it, as in `Encoder.encode`.
         score_dtype, tile: as in `top_k`.
+        language: of queries and passages (ISO 639-1), for an encoder with language codes; others do not look at it.
 
     Raises:
         ValueError: an argument is out of range; the corpus gives other than it should, has an id twice, or has
@@ -107,7 +109,7 @@ def search(
     on_cpu = encoder.device.type == "cpu"
     encoding = {"batch_tokens": batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS), "dtype": dtype}
     scoring = {"score_dtype": score_dtype, "tile": tile or default_tile(encoder.device)}
-    work = _Work(corpus, encoder, list(queries), k, Path(folder), shard_size, encoding, scoring)
+    work = _Work(corpus, encoder, list(queries), k, Path(folder), shard_size, encoding, scoring, language)
     return work.run(all_processes(encoder.device), progress)
 
 
@@ -135,6 +137,7 @@ class _Work:
     shard_size: int
     encoding: dict
     scoring: dict
+    language: str | None
 
     @cached_property
     def about(self) -> dict:
@@ -142,6 +145,7 @@ class _Work:
         options = {name: str(value) for name, value in (self.encoding | self.scoring).items()}
         about = {"corpus": self.corpus.fingerprint, "encoder": _encoder_hash(self.encoder), "k": self.k}
         about |= {"queries": _digest(self.queries), "shard_size": self.shard_size, **options}
+        about |= {"language": self.language} if self.encoder.codes else {}
         return about | {"torch": torch.__version__, "recipe": RECIPE}
 
     @cached_property
@@ -217,8 +221,7 @@ class _Work:
         if double:
             raise ValueError(f"{shard}: the id {double[0]!r} occurs more than once; ids must be unique")
         try:
-            prefix = self.encoder.passage_prefix
-            vectors = self.encoder.encode([texts[i] for i in order], prefix=prefix, **self.encoding)
+            vectors = self._encode([texts[i] for i in order], self.encoder.passage_prefix)
         except ValueError as error:
             raise ValueError(f"{shard}: {error}") from error
         hits = top_k_distinct(self._query_vectors, vectors, self.k, **self.scoring)
@@ -270,8 +273,11 @@ class _Work:
 
     @cached_property
     def _query_vectors(self) -> torch.Tensor:
-        vectors = self.encoder.encode(self.queries, prefix=self.encoder.query_prefix, **self.encoding)
-        return vectors.to(self.encoder.device)
+        return self._encode(self.queries, self.encoder.query_prefix).to(self.encoder.device)
+
+    def _encode(self, texts: list[str], prefix: str) -> torch.Tensor:
+        languages = [self.language] * len(texts) if self.language else None
+        return self.encoder.encode(texts, prefix=prefix, languages=languages, **self.encoding)
 
     def _changed(self) -> str:
         return (

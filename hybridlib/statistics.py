@@ -8,6 +8,8 @@ All of it needs sums and counts per cluster and cell only, so a thousand resampl
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+MOST_GROUPS = 20_000  # of languages: above that they are drawn
 BLOCK_ENTRIES = 2_000_000  # of a weight matrix (resamples, clusters): 16 MB at a time
 
 
@@ -188,6 +191,46 @@ def wins_ties_losses(
     frame = delta.cells.to_frame(index=False).assign(difference=cell_means(delta).to_numpy(), low=low, high=high)
     above, below = ("loss", "win") if lower_is_better else ("win", "loss")
     return frame.assign(outcome=np.select([low > 0, high < 0], [above, below], "tie"))
+
+
+def group_difference(
+    delta: ClusterSums, inside: Sequence[bool], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> PairedTest:
+    """Mean over the cells of a group minus the mean over the others, such as a gain in high- and other languages.
+
+    The interval resamples clusters: it holds for other queries in these languages. p is about other languages: how many
+    ways of choosing a group of this size among the cells give a difference as large (two-sided; all ways where there
+    are at most 20,000, else that many drawn, counted as in `paired_test`).
+
+    Args:
+        delta: from `difference`.
+        inside: of each of its cells, whether it belongs to the group.
+
+    Errors: ValueError where a group is empty.
+    """
+    inside = np.asarray(inside, dtype=bool)
+    if inside.shape != (len(delta.cells),) or inside.all() or not inside.any():
+        raise ValueError(f"group_difference: needs cells in the group and others, among {len(delta.cells)} cells")
+    means = cell_means(delta).to_numpy()
+    weights = np.where(inside, 1 / inside.sum(), -1 / (~inside).sum())
+    drawn = np.concatenate([block @ weights for block in _resampled_cell_means(delta, resamples, seed)])
+    low, high = _percentiles(drawn[:, None], level, len(delta.clusters))
+    observed, tolerance = means @ weights, 1e-12 * np.abs(means).sum()
+    groups, drawn_ones = _groups(len(means), int(inside.sum()), seed)
+    others = np.full((len(groups), len(means)), -1 / (~inside).sum())
+    np.put_along_axis(others, groups, 1 / inside.sum(), axis=1)
+    extreme = int((np.abs(others @ means) >= abs(observed) - tolerance).sum())
+    return PairedTest(
+        float(observed), float(low[0]), float(high[0]), (drawn_ones + extreme) / (drawn_ones + len(groups))
+    )
+
+
+def _groups(n: int, size: int, seed: int) -> tuple[np.ndarray, int]:
+    """All groups of that size among n, (groups, size), and 0; or 20,000 drawn ones, and 1."""
+    if math.comb(n, size) <= MOST_GROUPS:
+        return np.array(list(itertools.combinations(range(n), size))), 0
+    rng = np.random.default_rng((seed, 2))
+    return np.argsort(rng.random((MOST_GROUPS, n)), axis=1)[:, :size], 1
 
 
 def count_outcomes(frame: pd.DataFrame) -> dict[str, int]:

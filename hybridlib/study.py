@@ -7,6 +7,7 @@ scratch) and `hybridlib.pretrained` (real texts, pretrained encoders).
 from __future__ import annotations
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,17 +16,22 @@ from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
+import torch
 
+from hybridlib import retrieval
 from hybridlib.corpora.base import Benchmark, ParallelPairs
+from hybridlib.corpora.collection import Collection
 from hybridlib.encoder import Encoder
 from hybridlib.evaluate import evaluate
 from hybridlib.gradients import all_processes
 from hybridlib.runs import RunStore
 from hybridlib.sampler import BatchSampler
+from hybridlib.search import search
 
 UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "checkpoint.py", "tokens.py", "gradients.py")
 UPSTREAM += ("layout.py", "language_codes.py", "training.py", "study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
+SEARCH = ("search.py", "topk.py", "hitfile.py", "retrieval.py", "metrics.py")  # and a search
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 
 
@@ -100,6 +106,11 @@ class Study(ABC):
         return None
 
     @property
+    def stand_in(self) -> bool:
+        """Whether its collections only stand in for those that a question is about."""
+        return False
+
+    @property
     def place(self) -> str:
         """Folder name of records and executed notebooks."""
         return self.settings.profile
@@ -123,6 +134,19 @@ class Study(ABC):
     @abstractmethod
     def evaluation_parameters(self, split: str) -> dict:
         """What decides an evaluation beside the encoder: at least what identifies the texts."""
+
+    @abstractmethod
+    def collections(self, name: str) -> list[Collection]:
+        """The test collections of that name."""
+
+    def clusters(self, rows: pd.DataFrame) -> pd.Series:
+        """What statistics resample of a search's rows: the query, unless the study knows better."""
+        return rows["cluster"]
+
+    @property
+    def search_dtype(self) -> torch.dtype | None:
+        """What searches encode in; None: float32."""
+        return None
 
     # ---- what they share
 
@@ -151,10 +175,53 @@ class Study(ABC):
         """Folder with rows.parquet, ranks.parquet and excluded.json of a run on dev or test."""
         if split not in ("dev", "test"):
             raise ValueError(f"split must be 'dev' or 'test', not {split!r}")
-        source = self.start_key(run.seed) if run.strategy == "none" else self.train(run).name
-        parameters = {"stage": "evaluate", "encoder": source, "split": split, **self.evaluation_parameters(split)}
+        parameters = {"stage": "evaluate", "encoder": self._encoder_key(run), "split": split}
+        parameters |= self.evaluation_parameters(split)
         make = partial(self._make_evaluation, run=run, split=split)
         return self.store.load_or_make(f"{split}-{run.name}", parameters, UPSTREAM + DOWNSTREAM, make)
+
+    def trained_key(self, run: Run) -> str:
+        """Names a trained encoder, and changes with it."""
+        return self.train(run).name
+
+    def _encoder_key(self, run: Run) -> str:
+        return self.start_key(run.seed) if run.strategy == "none" else self.trained_key(run)
+
+    def searched(self, run: Run, collection: Collection, depth: int = 100) -> Path:
+        """Folder of a run's search of a collection: rows.parquet, retrieval.json, run.gz and qrels.gz (TREC).
+
+        Under `accelerate launch` all processes share the search.
+
+        Args:
+            depth: passages that each query is given; measures with a larger cutoff see no more.
+        """
+        parameters = {"stage": "search", "encoder": self._encoder_key(run), "collection": collection.fingerprint}
+        parameters |= {"depth": depth, "dtype": str(self.search_dtype)}
+        make = partial(self._make_search, run=run, collection=collection, depth=depth)
+        name = f"search-{collection.name}-{run.name}"
+        return self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
+
+    def search_rows(
+        self, runs: Iterable[Run], collections: Sequence[str | Collection], depth: int = 100
+    ) -> pd.DataFrame:
+        """Measures per query of searches, with label columns: a macro mean is over languages and collections.
+
+        Args:
+            collections: names that `collections` takes, or collections.
+
+        Returns:
+            `retrieval.KEYS`, its MEASURES, LABELS, and, for `results`, setting ("mono"), query_lang (of the query) and
+            candidate_lang (the collection).
+        """
+        runs, frames = list(runs), []
+        for name in collections:
+            for collection in [name] if isinstance(name, Collection) else self.collections(name):
+                for run in runs:
+                    folder = self.searched(run, collection, depth)
+                    rows = pd.read_parquet(folder / "rows.parquet")
+                    rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
+                    frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
+        return _together(frames)
 
     def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
         """Measures per query and setting of several runs, with label columns."""
@@ -197,9 +264,7 @@ class Study(ABC):
         for run in runs:
             folder = self.evaluation(run, split)
             frames.append(pd.read_parquet(folder / f"{what}.parquet").assign(**self._labels(run, folder)))
-        together = pd.concat(frames, ignore_index=True)
-        words = together.select_dtypes(exclude="number").columns
-        return together.astype(dict.fromkeys(words, "category"))
+        return _together(frames)
 
     def _labels(self, run: Run, folder: Path) -> dict:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -211,6 +276,17 @@ class Study(ABC):
     def _make_evaluation(self, folder: Path, run: Run, split: str) -> None:
         evaluate(getattr(self.corpus, split), self.encoder(run)).save(folder)
 
+    def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
+        texts = collection.queries["text"].to_pylist()
+        options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
+        options["language"] = collection.languages[0] if len(collection.languages) == 1 else None
+        hits = search(collection.passages, self.encoder(run), texts, depth, folder / "shards", **options)
+        if all_processes().is_main_process:
+            retrieval.measure(collection, hits).save(folder)
+            retrieval.write_run(collection, hits, folder / "run.gz")
+            retrieval.write_qrels(collection, folder / "qrels.gz")
+            shutil.rmtree(folder / "shards")
+
     def _finish(self, encoder: Encoder, folder: Path, log: pd.DataFrame | None = None) -> None:
         """Write a trained encoder and its log, from the main process."""
         if all_processes().is_main_process:
@@ -221,3 +297,10 @@ class Study(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({asdict(self.settings)}, {self.root})"
+
+
+def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """One frame, its texts as categories: labels repeat in every row."""
+    together = pd.concat(frames, ignore_index=True)
+    words = together.select_dtypes(exclude="number").columns
+    return together.astype(dict.fromkeys(words, "category"))

@@ -124,11 +124,13 @@ class TokenizedPairs:
             return self.encoder.tokenize([self._prefix(side) + text for text in texts], languages)
 
 
-def padded(tokens: Sequence[np.ndarray], pad: int, device: torch.device) -> dict[str, torch.Tensor | None]:
-    """input_ids and attention_mask, both (B, T) int64; no mask where all are equally long."""
+def padded(
+    tokens: Sequence[np.ndarray], pad: int, device: torch.device, length: int | None = None
+) -> dict[str, torch.Tensor | None]:
+    """input_ids and attention_mask, both (B, T) int64, T the longest or `length`; no mask where none is shorter."""
     lengths = np.array([len(row) for row in tokens])
-    ids = np.full((len(tokens), lengths.max()), pad, dtype=np.int64)
-    mask = np.arange(lengths.max()) < lengths[:, None]
+    mask = np.arange(length or lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad, dtype=np.int64)
     ids[mask] = np.concatenate(tokens)
     attention = None if mask.all() else torch.from_numpy(mask.astype(np.int64)).to(device)
     return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": attention}

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 import torch
 
-BLOCK = 8192  # vectors handed over at once
-CPU_TILE, GPU_TILE = (256, 2048), (1024, 16384)  # queries and vectors of one product
+BLOCK, AT_ONCE = 8192, 4  # vectors of a block, and blocks that are taken together
+FEW = 64  # queries whose places are sorted out at once
+CPU_TILE, GPU_TILE = (512, 2048), (1024, 16384)  # queries and vectors of one product
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ def top_k(
     is exact for the scores as computed, which are the same to the bit whatever the number of threads. Other blocks or
     tiles may change a score's last bit (not where all products are exact, as of small whole numbers).
 
-    Memory beside the block at hand: 12 bytes for each query and each of k + tile[1] places.
+    Memory beside the blocks at hand, AT_ONCE of them: 12 bytes for each query and each of k + tile[1] places.
 
     Args:
         queries: (Q, D), on the device that computes.
@@ -66,14 +68,9 @@ def top_k(
         raise ValueError(f"k is {k} and tile {tile}: give at least 1")
     queries = _finite(queries.detach().to(score_dtype), "queries")
     best = [_Best(part, k, room) for part in queries.split(size)] if len(queries) else []
-    row = 0
     with _each_on_a_thread(queries.device) as run:
-        for block in blocks:
-            if block.ndim != 2 or block.shape[1] != queries.shape[1]:
-                raise ValueError(f"a block has the shape {tuple(block.shape)}: it must be (any, {queries.shape[1]})")
-            block = _finite(block.to(queries.device, score_dtype), f"the block that starts at row {row}")
-            run(lambda part, block=block, row=row: part.add(block, row), best)
-            row += len(block)
+        for several in _in_turn(blocks, queries, score_dtype):
+            run(lambda part, several=several: [part.add(block, row) for block, row in several], best)
         run(_Best.finish, best)
     rows, scores = ([getattr(part, name) for part in best] for name in ("rows", "scores"))
     return Hits(np.concatenate([np.empty((0, k), np.int64), *rows]), np.concatenate([np.empty((0, k), "f4"), *scores]))
@@ -151,6 +148,11 @@ class _Best:
         """Score vectors (any number, D), the first of which is `row`."""
         for start in range(0, len(vectors), self.room):
             scores = self.product(vectors[start : start + self.room])  # (n, B)
+            if not torch.isfinite(scores[:, 0]).all():  # a vector that is not finite has no finite product
+                _finite(vectors, f"the block that starts at row {row}")
+            if self.cut[0] == -torch.inf:  # so far everything is let through
+                self._take_all(scores, row + start)
+                continue
             found, counts = self._above_cut(scores)
             if (self.filled + counts).max() > self.scores.shape[1]:
                 self._drop_all_but_k()
@@ -160,8 +162,14 @@ class _Best:
             self.scores.reshape(-1)[free] = _take(scores, found)
             self.rows.reshape(-1)[free] = found // len(counts) + (row + start)
             self.filled += counts
-            if self.cut[0] == -torch.inf:  # so far everything was let through
-                self._drop_all_but_k()
+
+    def _take_all(self, scores: torch.Tensor, row: int) -> None:
+        """Put scores (n, B) into the next places, and keep the k best."""
+        places = slice(self.filled[0], self.filled[0] + len(scores))
+        self.scores[:, places] = scores.T.float().cpu().numpy()
+        self.rows[:, places] = np.arange(row, row + len(scores))
+        self.filled += len(scores)
+        self._drop_all_but_k()
 
     def _above_cut(self, scores: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Flat places in (n, B) of what is let through, by query, then by vector; their number for each query."""
@@ -175,7 +183,14 @@ class _Best:
         width, k = self.filled.max(), self.k
         if width <= k:
             return
-        scores, rows = self.scores[:, :width], self.rows[:, :width]
+        cuts = [self._drop(slice(i, i + FEW), width) for i in range(0, len(self.scores), FEW)]
+        self.filled[:] = k
+        self.cut = torch.from_numpy(np.concatenate(cuts)).to(self.cut.device, self.cut.dtype)
+
+    def _drop(self, queries: slice, width: int) -> np.ndarray:
+        """The same for some of the queries; their new cuts."""
+        k = self.k
+        scores, rows = self.scores[queries, :width], self.rows[queries, :width]
         cut = np.partition(scores, width - k, axis=1)[:, width - k, None]
         keep = scores >= cut
         if np.count_nonzero(keep) > k * len(keep):
@@ -184,8 +199,7 @@ class _Best:
             keep &= ~level | (level[:, ::-1].cumsum(axis=1)[:, ::-1] > too_many)
         rows[:, :k] = rows[keep].reshape(-1, k)
         scores[:, :k], scores[:, k:] = scores[keep].reshape(-1, k), -np.inf
-        self.filled[:] = k
-        self.cut = torch.from_numpy(cut[:, 0]).to(self.cut.device, self.cut.dtype)
+        return cut[:, 0]
 
     def finish(self) -> None:
         """Leave (B, k) scores and rows, best first."""
@@ -196,6 +210,27 @@ class _Best:
         tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)  # only these need the slower sort that keeps their order
         order[tied] = np.argsort(-scores[tied], axis=1, kind="stable")
         self.scores, self.rows = ordered, np.take_along_axis(rows, order, axis=1)
+
+
+def _in_turn(
+    blocks: Iterable[torch.Tensor], queries: torch.Tensor, dtype: torch.dtype
+) -> Iterator[list[tuple[torch.Tensor, int]]]:
+    """Blocks with their first rows, a few at a time: threads that meet after every block would often wait."""
+    row = 0
+    for several in _batched(blocks, AT_ONCE):
+        checked = []
+        for block in several:
+            if block.ndim != 2 or block.shape[1] != queries.shape[1]:
+                raise ValueError(f"a block has the shape {tuple(block.shape)}: it must be (any, {queries.shape[1]})")
+            checked.append((block.to(queries.device, dtype), row))
+            row += len(block)
+        yield checked
+
+
+def _batched(items: Iterable, size: int) -> Iterator[list]:
+    items = iter(items)
+    while several := list(islice(items, size)):
+        yield several
 
 
 def _product(queries: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -222,8 +257,8 @@ def _take(scores: torch.Tensor, places: np.ndarray) -> np.ndarray:
 
 
 def _finite(vectors: torch.Tensor, what: str) -> torch.Tensor:
-    """The same, if all are finite numbers; their sum says so at a fraction of the cost of looking at each."""
-    if not torch.isfinite(vectors.sum()) and not torch.isfinite(vectors).all():
+    """The same, if all are finite numbers."""
+    if not torch.isfinite(vectors).all():
         raise ValueError(f"{what}: a vector is not finite in {vectors.dtype}; encode again or score in float32")
     return vectors
 

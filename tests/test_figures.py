@@ -107,6 +107,7 @@ DRAW = {
     "quality": lambda: figures.quality(*frames(), **text()),
     "mixing_ratio": lambda: figures.mixing_ratio(*frames(), **text()),
     "language_bias": lambda: figures.language_bias(by_language(), **text()),
+    "by_language": lambda: figures.by_language(by_language(), measure="rank_distance", **text()),
     "first_ranked": lambda: figures.first_ranked(shares(), **text()),
     "training_curves": lambda: figures.training_curves(log(), **text()),
     "win_matrix": lambda: figures.win_matrix(differences(), "hybrid", "x-y", **text()),
@@ -120,6 +121,7 @@ AXES = {  # with the colour bar where there is one
     "quality": 3,
     "mixing_ratio": 4,
     "language_bias": 1,
+    "by_language": 1,
     "first_ranked": 4,
     "training_curves": 2,
     "win_matrix": 2,
@@ -216,11 +218,11 @@ def test_save_leaves_nothing_behind_where_it_cannot_write(tmp_path):
 
 
 def test_a_strategy_has_its_own_colour_and_marker():
-    assert list(LOOKS) == ["x-x-mono", "x-y", "hybrid", "x-x", "en-en"]
+    assert list(LOOKS) == ["x-x-mono", "x-y", "hybrid", "x-x", "en-en", "none"]
     for what in ("label", "color", "marker"):
         assert len({getattr(look, what) for look in LOOKS.values()}) == len(LOOKS)
     seen = {}
-    for name in ("quality", "mixing_ratio", "language_bias", "shared_script"):
+    for name in ("quality", "mixing_ratio", "language_bias", "by_language", "shared_script"):
         for ax in DRAW[name]().axes:
             for line in ax.get_lines():
                 if not line.get_label().startswith("_"):
@@ -293,6 +295,16 @@ def test_mixing_ratio_does_not_blow_up_small_differences():
     seeds.loc[seeds["measure"] == "map", "value"] = 0.9
     low, high = figures.mixing_ratio(summary, seeds).axes[0].get_ylim()
     assert high - low >= 0.05 - 1e-9 and (low + high) / 2 == pytest.approx(0.9, abs=1e-3)
+
+
+def test_measures_by_language_stand_in_the_order_asked_for_with_marks():
+    figure = figures.by_language(
+        by_language(), measure="rank_distance", languages=["zh", "en", "xx", "ar"], marks={"ar": "little"}
+    )
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["zh", "en", "ar (little)"]
+    own = by_language().query("strategy == 'hybrid'").set_index("query_lang")["mean"]
+    np.testing.assert_array_equal(lines(ax, "hybrid")[:, 0], own.loc[own.index.isin(["zh", "en", "ar"])])
 
 
 def test_language_bias_puts_each_mean_on_its_language():

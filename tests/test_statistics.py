@@ -316,3 +316,26 @@ def test_bad_arguments_are_named() -> None:
     for p in ([0.1, np.nan], [1.2], [-0.1]):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):
             holm(p)
+
+
+@pytest.mark.parametrize("inside", [(1, 1, 0, 0, 0, 1), (0, 1, 0, 1, 1, 0)])  # halves: scipy doubles the smaller tail
+def test_a_difference_between_groups_of_cells_against_scipy(inside) -> None:
+    rng = np.random.default_rng(3)
+    delta, inside = sums(rng.normal(size=(40, 6)) + [0.4, 0, 0.2, 0, 0, 0.1]), np.array(inside, bool)
+    found, means = statistics.group_difference(delta, inside), delta.sums.mean(axis=0)
+    theirs = stats.permutation_test(
+        (means[inside], means[~inside]), lambda a, b: np.mean(a) - np.mean(b), permutation_type="independent"
+    )
+    assert (found.difference, found.p) == pytest.approx((theirs.statistic, theirs.pvalue))
+    more = replace(delta, sums=delta.sums + 1.0)
+    assert statistics.group_difference(more, inside)[:3] == pytest.approx(found[:3]), "what all have in common is gone"
+    assert found.low < found.difference < found.high
+
+
+def test_many_cells_have_their_groups_drawn_and_empty_groups_are_refused() -> None:
+    delta = sums(np.random.default_rng(0).normal(size=(10, 20)))
+    found = statistics.group_difference(delta, np.arange(20) < 10)
+    assert 0 < found.p <= 1
+    for inside in (np.ones(20, bool), np.zeros(20, bool), np.ones(3, bool)):
+        with pytest.raises(ValueError, match="needs cells in the group"):
+            statistics.group_difference(delta, inside)

@@ -1,0 +1,145 @@
+"""Searches of a study, collections made of the embedded corpus, and answers by rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybridlib import experiment, paper, results, wider
+from hybridlib.corpora.collection import NOT_THERE
+from hybridlib.experiment import Run
+
+QUICK = {"steps": 4, "dictionary_steps": 4, "extra_candidates": 20}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> experiment.Study:
+    return experiment.study("smoke", wider=True, root=tmp_path_factory.mktemp("wider"), **QUICK)
+
+
+def test_a_search_gives_what_the_evaluation_gives(study):
+    run = Run("hybrid", 0, 0.5)
+    searched = study.search_rows([run, Run("none", 0)], wider.names(study, "miracl"))
+    evaluated = study.rows([run])
+    evaluated = evaluated[evaluated["setting"] == "mono"]
+    for measure in ("ndcg@10", "precision@1", "recall@10"):
+        ours = searched[searched["strategy"] == "hybrid"].set_index("query_id")[measure]
+        theirs = evaluated.set_index("query_id")[measure]
+        pd.testing.assert_series_equal(ours.sort_index(), theirs.sort_index(), check_categorical=False)
+    clusters = evaluated.set_index("query_id")["cluster"]
+    assert (searched["cluster"].astype(str).to_numpy() == clusters[searched["query_id"]].astype(str).to_numpy()).all()
+    assert set(searched["strategy"]) == {"hybrid", "none"} and set(searched["setting"]) == {"mono"}
+    made = study.store.made
+    study.search_rows([run], wider.names(study, "miracl"))
+    assert study.store.made == made, "what was searched is used again"
+    folder = study.searched(run, study.collections("embedded-sw")[0])
+    assert {p.name for p in folder.iterdir()} >= {"run.gz", "qrels.gz", "rows.parquet", "retrieval.json"}
+    assert not (folder / "shards").exists()
+
+
+def test_collections_of_the_embedded_corpus(study):
+    (mono,) = study.collections("embedded-sw")
+    assert {id.partition(":")[0] for id in mono.passages.ids(0, len(mono.passages))} == {"sw"}
+    assert len(mono.judgements) == len(mono.queries)
+    (pooled,) = study.collections("embedded-pooled-bn-sw")
+    judged = pooled.judgements.to_pandas()
+    assert (judged["query_id"] == judged["doc_id"]).all() and set(judged["query_id"].str[:2]) == {"bn", "sw"}
+    assert len(pooled.passages) == 2 * len(mono.passages)
+    there, back = study.collections("embedded-sentences-sw")
+    assert (there.languages, back.languages) == (("sw",), ("en",))
+    assert set(there.passages.ids(0, 5)) <= {f"en:{id[3:]}" for id in there.queries["query_id"].to_pylist()}
+    for collection in (mono, pooled, there, back):
+        assert NOT_THERE not in collection.judgements["row"].to_pylist()
+    for name in ("embedded-xx", "embedded-pooled-sw-xx", "nfcorpus"):
+        with pytest.raises(ValueError, match="no such collection"):
+            study.collections(name)
+
+
+def test_thinning_follows_table_11(study):
+    share, printed = study.settings.share, paper.reported(11, measure="candidates").set_index("language")["value"]
+    assert share["en"] == 1 and share["sw"] == printed["sw"] / printed["en"]
+    gentle = experiment.resolve("demo", wider=True, thinning="square root of table 11").share
+    assert gentle["sw"] == pytest.approx(share["sw"] ** 0.5) and len(gentle) == 16
+    passages = study.corpus.train.passages
+    counts = {lang: len(passages) - passages[lang].null_count for lang in study.settings.languages}
+    for lang, number in counts.items():
+        assert number == max(1, round(share[lang] * counts["en"]))
+    with pytest.raises(ValueError, match="Table 11 has no 'de'"):
+        _ = experiment.resolve("demo", thinning="table 11").share
+    with pytest.raises(ValueError, match="thinning must be one of"):
+        experiment.resolve("demo", thinning="half")
+
+
+def test_the_wider_demo_is_the_demo(tmp_path):
+    assert experiment.study("demo", wider=True, root=tmp_path).label == "demo"
+    assert experiment.study("demo", wider=True, root=tmp_path, steps=7).label == "demo-custom"
+    assert "in proportion to the table 11" in wider.title(experiment.study("demo", wider=True, root=tmp_path), "T")
+    paper_study = experiment.study("paper", wider=True, root=tmp_path)
+    assert paper_study.settings == experiment.PROFILES["paper"] and wider.title(paper_study, "T") == "T"
+
+
+def test_groups_of_languages():
+    sizes = wider.corpus_sizes()
+    assert len(sizes) == 16 and sizes.index[0] == "en" and sizes.index[-1] == "sw"
+    assert wider.high_resource() == ("en", "es", "fr", "ru", "ja", "zh", "ar", "fa") or len(wider.high_resource()) == 8
+    assert min(sizes[list(wider.high_resource())]) > max(sizes.drop(list(wider.high_resource())))
+
+
+@pytest.mark.parametrize(
+    ("profile", "benchmark", "languages", "found"),
+    [
+        ("demo", "tydiqa", None, "embedded-ar embedded-bn embedded-en embedded-fi"),
+        ("demo", "miracl", ("sw", "ar"), "embedded-sw embedded-ar"),
+        ("demo", "beir", None, "embedded-en"),
+        ("demo", "tatoeba", ("sw", "en"), "embedded-sentences-sw"),
+        ("paper", "miracl", ("sw", "te"), "miracl-sw miracl-te"),
+        ("colab", "miracl", ("sw", "te"), "miracl-hard-negatives-sw miracl-hard-negatives-te"),
+        ("paper", "tydiqa", ("sw",), "tydiqa-goldp-sw"),
+        ("paper", "tatoeba", ("sw", "zh"), "tatoeba-swh tatoeba-cmn"),
+        ("colab", "beir", None, "nfcorpus scifact fiqa"),
+    ],
+)
+def test_names(profile, benchmark, languages, found, tmp_path):
+    names = wider.names(experiment.study(profile, wider=True, root=tmp_path), benchmark, languages)
+    assert names[: len(found.split())] == found.split()
+
+
+def test_names_that_are_not_there(tmp_path):
+    one = experiment.study("paper", root=tmp_path)
+    assert len(wider.names(one, "miracl")) == 16 and "msmarco" in wider.names(one, "beir")
+    with pytest.raises(ValueError, match="miracl has none of"):
+        wider.names(one, "miracl", ["xx"])
+    with pytest.raises(ValueError, match="benchmark must be one of"):
+        wider.names(one, "mrtydi")
+
+
+@pytest.mark.parametrize(
+    ("span", "yes", "verdict"),
+    [
+        ((0.01, 0.02, 0.005, 0.03), 1, "yes"),
+        ((0.01, 0.02, 0.005, 0.03), -1, "no"),
+        ((-0.02, -0.01, -0.03, -0.001), -1, "yes"),
+        ((0.01, 0.02, -0.001, 0.03), 1, "undecided"),
+        ((-0.01, 0.02, 0.0, 0.01), 1, "undecided"),
+    ],
+)
+def test_an_answer_follows_from_interval_and_seeds(span, yes, verdict, tmp_path):
+    found = pd.DataFrame([dict(zip(("low", "high", "seed_min", "seed_max"), span, strict=True)) | {"difference": 0.01}])
+    options = {"needs": "MIRACL", "yes": yes, "what": "nDCG@10 a - b"}
+    line = wider.answer("Q?", found, study=experiment.study("paper", root=tmp_path), **options)
+    assert line["verdict"] == verdict and line["measured"].startswith("nDCG@10 a - b +0.010 [")
+    stand_in = wider.answer("Q?", found, study=experiment.study("demo", root=tmp_path), **options)
+    assert (stand_in["verdict"], stand_in["measured"]) == ("not run: needs MIRACL", "")
+    nothing = wider.answer("Q?", found[:0], study=experiment.study("paper", root=tmp_path), **options)
+    assert nothing["verdict"] == "not run: needs encoders of these strategies"
+
+
+def test_compare_takes_the_pairs_that_are_there():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"query_id": range(40), "cluster": range(40), "query_lang": "sw", "candidate_lang": "c"})
+    rows = pd.concat([rows.assign(strategy=s, ndcg=rng.random(40)) for s in ("hybrid", "x-y")])
+    rows = rows.assign(setting="mono", seed=0, alpha=0.5).rename(columns={"ndcg": "ndcg@10"})
+    found = wider.compare(rows, results.PAIRS)
+    assert found[["a", "b"]].values.tolist() == [["hybrid", "x-y"]]
+    assert wider.compare(rows, [("hybrid", "en-en")]).empty
