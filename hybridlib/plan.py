@@ -12,6 +12,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from hybridlib import paper
 from hybridlib.corpora import mmarco
 from hybridlib.corpora.base import data_folder
 from hybridlib.corpora.lareqa import CHECKSUMS
@@ -27,6 +28,7 @@ SHARE = 0.70  # of the matrix rate of 2 CPU cores, reached by training in float3
 ASSUMED_SHARE = 0.20  # of a GPU's peak; assumed, not measured
 QUERY_TOKENS, PASSAGE_TOKENS = 16, 100  # assumed means; MS MARCO has short questions and passages of a paragraph
 BENCHMARK_TEXTS, TEXT_TOKENS = 26_104, 60  # XQuAD-R's texts; tokens assumed
+SEARCHING = ("07_miracl", "08_high_resource", "09_low_resource", "10_english", "11_ratio", "12_other_encoders")
 GB = 1e9
 
 
@@ -96,6 +98,7 @@ def describe(studies: Sequence[Study], notebooks: Sequence[str]) -> Iterator[str
     yield from _disk(settings, list(models), len(runs))
     yield from _translation(settings)
     yield from _hours(settings, list(models), len(runs))
+    yield from _searches(settings, notebooks, list(models), len(runs))
 
 
 def _downloads(settings: PretrainedSettings, checkpoints: Sequence[str]) -> Iterator[str]:
@@ -175,12 +178,37 @@ def _hours(settings: PretrainedSettings, checkpoints: Sequence[str], runs: int) 
             step - settings.negatives * shape.flops(1, passage)
         )
         work = runs * (work + 2 * shape.flops(BENCHMARK_TEXTS, TEXT_TOKENS))
-        cells = [
-            f"{work / peak / 1e12 / 3600 / share:.2g}" for peak in PEAKS.values() for share in (SHARE, ASSUMED_SHARE)
-        ]
-        columns = [f"{a} to {b}" for a, b in zip(cells[::2], cells[1::2], strict=True)]
-        yield f"  {Path(checkpoint).name:<24} " + " ".join(f"{column:>22}" for column in columns)
+        yield _row(Path(checkpoint).name, work)
     yield (
         f"  from {SHARE:.0%} of the published peak (the share of a CPU's matrix rate that training reached, see "
         f"benchmarks/README.md) to {ASSUMED_SHARE:.0%} (assumed: short texts fill a GPU less); not measured on a GPU"
     )
+
+
+def _searches(
+    settings: PretrainedSettings, notebooks: Sequence[str], checkpoints: Sequence[str], runs: int
+) -> Iterator[str]:
+    """The searches of MIRACL, which cost more than everything else together."""
+    named = [name for name in notebooks if name in SEARCHING]
+    if not named:
+        return
+    yield f"searches ({', '.join(named)}): their downloads and disk are not counted above; DATA.md says what is fetched"
+    if settings.profile != "paper":
+        yield "  of collections with hard negatives and small ones; their hours are not estimated"
+        return
+    passages = int(paper.reported(11, measure="candidates")["value"].sum())
+    yield (
+        f"  MIRACL in full is {passages:,} passages (Table 11), encoded once for each of {runs} runs; GPU hours, "
+        f"estimates as above, {PASSAGE_TOKENS} tokens a passage:"
+    )
+    for checkpoint in checkpoints:
+        if shape := shape_of(checkpoint):
+            yield _row(Path(checkpoint).name, runs * shape.flops(passages, PASSAGE_TOKENS))
+
+
+def _row(name: str, work: float) -> str:
+    """Hours of so many operations on each GPU, at the larger and at the smaller share of its peak."""
+    hours = [work / peak / 1e12 / 3600 / share for peak in PEAKS.values() for share in (SHARE, ASSUMED_SHARE)]
+    cells = [f"{one:.2g}" if one < 10 else f"{one:.0f}" for one in hours]
+    columns = [f"{a} to {b}" for a, b in zip(cells[::2], cells[1::2], strict=True)]
+    return f"  {name:<24} " + " ".join(f"{column:>22}" for column in columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_no_set_at_all_is_an_error(hub, tmp_path):
 # ---- runs
 
 
+def test_encoders_trained_elsewhere_take_the_place_of_training(files, tmp_path, benchmark):
+    elsewhere = experiment.study("colab", root=tmp_path / "first", **own(files))
+    for strategy in ("hybrid", "x-y"):
+        run = Run(strategy, 0, 0.5 if strategy == "hybrid" else None)
+        shutil.copytree(elsewhere.train(run), tmp_path / f"mine-{strategy}-0")
+    template = str(tmp_path / "mine-{strategy}-{seed}")
+    study = experiment.study("colab", root=tmp_path / "second", **own(files), encoders=template)
+    rows = study.rows([run])
+    assert rows["map"].tolist() == elsewhere.rows([run])["map"].tolist() and study.store.made == 1
+    assert study.trained_key(run) != study.trained_key(Run("hybrid", 0, 0.5))
+    with pytest.raises(FileNotFoundError, match="mine-x-x-mono-0"):
+        study.rows([Run("x-x-mono", 0)])
+    with pytest.raises(ValueError, match="encoders must have"):
+        experiment.study("colab", encoders="mine")
+
+
 def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path, benchmark):
     study = experiment.study("colab", root=tmp_path, **own(files))
     assert isinstance(study, PretrainedStudy)
@@ -235,6 +252,11 @@ def test_the_plan_says_runs_downloads_disk_and_hours(hub, tmp_path):
     assert "wikiqa                      0.00 GB" in text and "duorc (1 files)" in text
     assert "mmarco" in text and "29.08 GB, and 2 files more" in text
     assert text.count("A100") == 1 and "estimates" in text and "assumed" in text
+    assert "searches" not in text
+    searching = "\n".join(describe(studies, ["04_retrieval", "07_miracl"]))
+    assert (
+        "searches (07_miracl)" in searching and "90,416,887 passages" in searching and searching.count("labse  ") == 3
+    )
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 
