@@ -58,7 +58,6 @@ def names(study: Study, benchmark: str, languages: Sequence[str] | None = None) 
     if study.stand_in:
         there = {lang: lang for lang in study.settings.languages if lang in there}
         form = "embedded-sentences-{}" if benchmark == "tatoeba" else "embedded-{}"
-        there.pop("en" if benchmark == "tatoeba" else "", None)
     else:
         form = {"miracl": "miracl-{}", "tydiqa": "tydiqa-goldp-{}", "tatoeba": "tatoeba-{}"}[benchmark]
         form = "miracl-hard-negatives-{}" if colab and benchmark == "miracl" else form
