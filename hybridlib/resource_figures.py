@@ -101,12 +101,15 @@ def gain_by_size(
         _ground(ax, own, groups[groups["panel"] == panel])
         if seeds is not None:
             dots = seeds[seeds["panel"] == panel].merge(own[["language", "x"]], on="language")
-            ax.plot(dots["x"], dots["difference"], ".", color="0.6", markersize=3, markeredgewidth=0, label="_seeds")
+            beside = dots["x"] * 10 ** (GAP / 3)  # the bar would hide them
+            ax.plot(beside, dots["difference"], ".", color="0.4", markersize=3, markeredgewidth=0, label="_seeds")
         _languages(ax, own)
         ax.set_title(panel)
         ax.set(xscale="log", ylabel=f"difference in {MEASURES.get(measure, measure)}")
         ax.margins(x=0.04, y=0.14)
         ax.grid(axis="x", visible=False)
+    low, high = axes[0][0].get_ylim()
+    axes[0][0].set_ylim(low, high + 0.12 * (high - low))  # room for the groups' names
     axes[-1][0].set_xlabel("passages of the language's MIRACL corpus (Table 11)")
     return figure
 
