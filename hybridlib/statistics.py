@@ -52,6 +52,15 @@ class PairedTest(NamedTuple):
     p: float
 
 
+class Correlation(NamedTuple):
+    """Spearman's rank correlation, its interval, and the two-sided p-value of the permutation test."""
+
+    rho: float
+    low: float
+    high: float
+    p: float
+
+
 class Spread(NamedTuple):
     """Mean and sample standard deviation over n runs that differ in their seed."""
 
@@ -231,6 +240,53 @@ def _groups(n: int, size: int, seed: int) -> tuple[np.ndarray, int]:
         return np.array(list(itertools.combinations(range(n), size))), 0
     rng = np.random.default_rng((seed, 2))
     return np.argsort(rng.random((MOST_GROUPS, n)), axis=1)[:, :size], 1
+
+
+def rank_correlation(
+    delta: ClusterSums,
+    values: Sequence[float],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    permutations: int = 10000,
+    seed: int = 0,
+) -> Correlation:
+    """Spearman's rank correlation of the cells' means with a value of each cell, such as a language's corpus size.
+
+    The interval resamples clusters: it holds for other queries in these languages, and leans towards 0, since a
+    resample adds noise to the means (one in which a cell got no query is left out). p is about other languages: how
+    many permutations of the values give a correlation as large.
+
+    Args:
+        delta: from `difference`.
+        values: of each of its cells.
+
+    Errors: ValueError unless there are at least 3 cells and a value for each.
+    """
+    _check_at_least_one(permutations, "permutations")
+    values = np.asarray(values, dtype="float64")
+    if values.shape != (len(delta.cells),) or len(values) < 3:
+        raise ValueError(f"rank_correlation: needs 3 cells and a value for each, got {len(delta.cells)}, {len(values)}")
+    against = pd.Series(values).rank().to_numpy()
+    observed = _rank_correlations(cell_means(delta).to_numpy()[None], against[None])[0]
+    drawn = np.concatenate(
+        [_rank_correlations(b, against[None]) for b in _resampled_cell_means(delta, resamples, seed)]
+    )
+    low, high = _percentiles(drawn[:, None], level, len(delta.clusters))
+    mixed = np.random.default_rng((seed, 3)).permuted(np.tile(against, (permutations, 1)), axis=1)
+    extreme = int(
+        (np.abs(_rank_correlations(cell_means(delta).to_numpy()[None], mixed)) >= abs(observed) - 1e-12).sum()
+    )
+    return Correlation(float(observed), float(low[0]), float(high[0]), (1 + extreme) / (1 + permutations))
+
+
+def _rank_correlations(means: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Correlation of the ranks of each row of `means` (rows or 1, cells) with `ranks`; NaN where a mean is NaN."""
+    lacking = np.isnan(means).any(axis=1, keepdims=True)
+    ours = np.where(lacking, np.nan, pd.DataFrame(means).rank(axis=1))
+    ours, theirs = (x - x.mean(axis=1, keepdims=True) for x in (ours, ranks))
+    with np.errstate(invalid="ignore"):  # all cells alike: there is no correlation
+        return (ours * theirs).sum(axis=1) / np.sqrt((ours**2).sum(axis=1) * (theirs**2).sum(axis=1))
 
 
 def count_outcomes(frame: pd.DataFrame) -> dict[str, int]:

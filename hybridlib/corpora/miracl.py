@@ -113,7 +113,9 @@ def corpus_files(lang: str, folder: Path | None = None) -> list[Path]:
     return found
 
 
-def table_11(*, folder: Path | None = None, collections: Mapping[str, Collection] | None = None) -> pd.DataFrame:
+def table_11(
+    *, folder: Path | None = None, collections: Mapping[str, Collection] | None = None, download: bool = True
+) -> pd.DataFrame:
     """The paper's Table 11 beside MIRACL's own files: a row per language of MIRACL.
 
     The table has 16 of the 18 languages; its ar, en and es queries are slips (`paper.notes(11)`).
@@ -121,11 +123,12 @@ def table_11(*, folder: Path | None = None, collections: Mapping[str, Collection
     Args:
         folder: local copies of the dev files; default $HYBRIDLIB_DATA, else they are fetched.
         collections: full collections by language whose passages are to be counted.
+        download: False leaves a language uncounted whose dev files are not local.
 
     Returns:
-        language; queries_paper and passages_paper (NA: not in the table); queries, judgements (counted); passages
-        (counted, NA where no collection was given); passages_published (MIRACL's); agrees (do the queries, and the
-        passages as far as counted; NA: not in the table).
+        language; queries_paper and passages_paper (NA: not in the table); queries, judgements (counted, NA where not);
+        passages (counted, NA where no collection was given); passages_published (MIRACL's); agrees (do the queries, and
+        the passages as far as counted; NA: not in the table, or not counted).
     """
     printed = {
         measure: paper.reported(11, measure=measure).set_index("language")["value"].astype(int).to_dict()
@@ -134,10 +137,12 @@ def table_11(*, folder: Path | None = None, collections: Mapping[str, Collection
     rows = []
     for lang in LANGUAGES:
         given = (collections or {}).get(lang)
-        sizes = (given or load(lang, passages=False, folder=folder)).sizes()
+        sizes = dict.fromkeys(("queries", "judgements", "passages"))
+        if given or download or _is_local(lang, folder or data_folder()):
+            sizes = (given or load(lang, passages=False, folder=folder)).sizes()
         queries, passages = printed["queries"].get(lang), printed["candidates"].get(lang)
         same = None
-        if queries is not None:
+        if queries is not None and sizes["queries"] is not None:
             same = queries == sizes["queries"] and passages == (sizes["passages"] or PASSAGES[lang])
         rows.append(
             {
@@ -164,7 +169,14 @@ def paper_languages(table: int) -> list[str]:
 
 
 def _dev_file(kind: str, lang: str, folder: Path | None) -> Path:
+    return _local(kind, lang, folder) or fetch(TOPICS, f"miracl-v1.0-{lang}/{kind}/{kind}.miracl-v1.0-{lang}-dev.tsv")
+
+
+def _local(kind: str, lang: str, folder: Path | None) -> Path | None:
     name = f"{kind}.miracl-v1.0-{lang}-dev.tsv"
-    local = [Path(folder) / "miracl-dev" / f"{name}{ending}" for ending in ("", ".gz")] if folder else []
-    found = next((path for path in local if path.is_file()), None)
-    return found or fetch(TOPICS, f"miracl-v1.0-{lang}/{kind}/{name}")
+    files = [Path(folder) / "miracl-dev" / f"{name}{ending}" for ending in ("", ".gz")] if folder else []
+    return next((path for path in files if path.is_file()), None)
+
+
+def _is_local(lang: str, folder: Path | None) -> bool:
+    return all(_local(kind, lang, folder) for kind in ("topics", "qrels"))
