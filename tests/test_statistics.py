@@ -126,7 +126,7 @@ def test_bootstrap_equals_the_loop_with_uneven_cells(monkeypatch: pytest.MonkeyP
 def test_bootstrap_of_one_cell_is_near_the_normal_interval() -> None:
     values = np.random.default_rng(2).normal(size=(400, 1))
     low, high = stats.norm.interval(0.95, values.mean(), values.std() / 20)
-    interval = bootstrap_interval(sums(values), resamples=5000)
+    interval = bootstrap_interval(sums(values), resamples=20_000)
     np.testing.assert_allclose(interval[1:], [low, high], atol=0.05 * (high - low))
     wider = bootstrap_interval(sums(values), resamples=20_000, level=0.99)
     assert wider.low < interval.low < interval.high < wider.high
