@@ -66,11 +66,11 @@ def test_noise_rates_draws_the_means_and_intervals():
         for container in ax.containers:
             strategy = next(s for s in STRATEGIES if LOOKS[s].label == container.get_label())
             own = frame[(frame["group"] == group) & (frame["kind"] == kind) & (frame["strategy"] == strategy)]
-            x, y = container[0].get_data()
+            x, y = np.array(container[0].get_data(), dtype=float)
             np.testing.assert_allclose(y, own["mean"])
             np.testing.assert_allclose(x, own["rate"], atol=0.005)
-            ends = np.array(container[2][0].get_segments())[:, :, 1]
-            np.testing.assert_allclose(ends, own[["low", "high"]])
+            ends = np.array(container[2][0].get_segments(), dtype=float)[:, :, 1]
+            np.testing.assert_allclose(ends, own[["low", "high"]].to_numpy())
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == ["0 %", "5 %", "10 %", "20 %"]
 
 
