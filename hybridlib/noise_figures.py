@@ -27,14 +27,14 @@ def noise_rates(frame: pd.DataFrame, *, measure: str = "ndcg@10", title: str = "
         frame: group, kind, strategy, rate (0: clean), mean, low, high.
     """
     require(frame, "frame", ["group", "kind", "strategy", "rate", *SPAN])
-    groups, kinds = (list(dict.fromkeys(frame[column])) for column in ("group", "kind"))
+    groups, kinds = list(dict.fromkeys(frame["group"])), [kind for kind in KINDS if kind in set(frame["kind"])]
     shape = (len(groups), len(kinds), 0.6 + 1.75 * len(groups))
     figure, axes = new_figure("noise_rates", *shape, title, note, sharex=True, sharey=True)
     for row, group in zip(axes, groups, strict=True):
         for ax, kind in zip(row, kinds, strict=True):
             own = frame[(frame["group"] == group) & (frame["kind"] == kind)]
             _curves(ax, own, frame["rate"].max())
-            ax.set_title(f"{group}\n{KINDS.get(kind, kind)}")
+            ax.set_title(f"{group}\n{KINDS[kind]}")
         row[0].set_ylabel(MEASURES.get(measure, measure))
     for ax in axes[-1]:
         rates = sorted(frame["rate"].unique())
@@ -49,7 +49,7 @@ def _curves(ax: Axes, rows: pd.DataFrame, widest: float) -> None:
     names = strategies(rows)
     for i, name in enumerate(names):
         look, own = LOOKS[name], rows[rows["strategy"] == name].sort_values("rate")
-        x = own["rate"] + (i - (len(names) - 1) / 2) * 0.02 * widest
+        x = own["rate"] + (i - (len(names) - 1) / 2) * 0.008 * widest
         style = {"color": look.color, "marker": look.marker, "label": look.label, "markersize": 4}
         ax.errorbar(x, own["mean"], _ends(own), capsize=2, linewidth=1.2, markeredgewidth=0, **style)
 
