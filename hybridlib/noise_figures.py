@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hybridlib.drawing import LOOKS, MEASURES, SPAN, new_figure, require, strategies, styled
 
@@ -65,10 +66,11 @@ def differences(
 
     Args:
         frame: value (the panel), group, a, b, difference, low, high, seed_min, seed_max.
-        labels: value -> what stands under its panel, such as which side is better.
+        labels: value -> what stands under its panel, such as which side is better; panels stand in this order.
     """
     require(frame, "frame", ["value", "group", "a", "b", "difference", "low", "high", "seed_min", "seed_max"])
-    panels = list(dict.fromkeys(frame["value"]))
+    labels = labels or {}
+    panels = sorted(dict.fromkeys(frame["value"]), key=lambda panel: [*labels, panel].index(panel))
     rows = list(dict.fromkeys(zip(frame["group"], frame["a"], frame["b"], strict=True)))
     figure, axes = new_figure(
         "differences", 1, len(panels), 0.9 + 0.26 * len(rows), title, note, sharex=True, sharey=True
@@ -84,11 +86,12 @@ def differences(
             ax.plot(seeds, [place + 0.28] * 2, ".", color=look.color, markersize=3.5, alpha=0.7, label="_seeds")
         ax.axvline(0, color="0.2", linewidth=0.8, zorder=0)
         ax.set_title(panel)
-        ax.set_xlabel((labels or {}).get(panel, "difference"))
+        ax.set_xlabel(labels.get(panel, "difference"))
         ax.grid(axis="y", visible=False)
         for place in range(1, len(rows)):
             if rows[place][0] != rows[place - 1][0]:
                 ax.axhline(place - 0.5, color="0.7", linewidth=0.6)
+    axes[0][0].xaxis.set_major_locator(MaxNLocator(4))
     names = [f"{group}: {LOOKS[a].label} - {LOOKS[b].label}" for group, a, b in rows]
     axes[0][0].set_yticks(range(len(rows)), names)
     axes[0][0].set_ylim(len(rows) - 0.5, -0.6)
