@@ -83,6 +83,9 @@ CAPTIONS = {
     "corpus_sizes": "Counts, not estimates: there is no error to show.",
     "batches": "A row is one place of the batch: the language of its query and of its passage.",
     "negatives": "Rows are queries, columns the passages of the batch, explicit negatives last. Codes: languages.",
+    "noise_rates": f"Marker: macro mean over the languages of the group, moved a little apart. {INTERVAL}",
+    "differences": "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap "
+    "interval, queries of all seeds together. Dots: least and largest difference of single seeds.",
     "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
 }
 

@@ -339,3 +339,22 @@ def test_many_cells_have_their_groups_drawn_and_empty_groups_are_refused() -> No
     for inside in (np.ones(20, bool), np.zeros(20, bool), np.ones(3, bool)):
         with pytest.raises(ValueError, match="needs cells in the group"):
             statistics.group_difference(delta, inside)
+
+
+def test_the_interval_of_the_mean_is_the_interval_of_bootstrap_interval() -> None:
+    cs = sums(np.random.default_rng(0).normal(size=(30, 4)))
+    found = statistics.interval_of(cs, lambda means: means.mean(axis=1), resamples=500)
+    assert found == pytest.approx(bootstrap_interval(cs, resamples=500), abs=1e-12)
+
+
+def test_the_interval_of_a_function_equals_the_loop() -> None:
+    """The worst language and the spread, one resample after another."""
+    rng = np.random.default_rng(4)
+    cs = sums(rng.normal(size=(25, 3)) + [0, 0.1, 0.3])
+    for function in (np.min, np.ptp, np.std):
+        found = statistics.interval_of(cs, lambda means, f=function: f(means, axis=1), resamples=5000)
+        slow = [function(cs.sums[rng.integers(25, size=25)].mean(axis=0)) for _ in range(5000)]
+        assert found.mean == pytest.approx(function(cs.sums.mean(axis=0)))
+        assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.25 * np.std(slow))
+    with pytest.raises(ValueError, match=r"gives shape \(\) for 1 row"):
+        statistics.interval_of(cs, np.min)
