@@ -78,6 +78,9 @@ CAPTIONS = {
     "batches": "A row is one place of the batch: the language of its query and of its passage.",
     "negatives": "Rows are queries, columns the passages of the batch, explicit negatives last. Codes: languages.",
     "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
+    "differences": "Marker: mean over queries (average: over data sets), minus the baseline's. Bar: 95 % paired "
+    "bootstrap interval over queries, all seeds together. Dots: the lowest and the highest seed.",
+    "encoders": f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Each panel has its own scale.",
 }
 
 
