@@ -40,13 +40,12 @@ def differences(frame: pd.DataFrame, baseline: str, *, title: str = "", note: st
             own = frame[(frame["strategy"] == strategy) & (frame["measure"] == measure)]
             shift = (i - (len(names) - 1) / 2) * BESIDE / len(names)
             _spans(ax, own, own["dataset"].map(rows.index).to_numpy(dtype=float) + shift, LOOKS[strategy])
-        _around_zero(ax, LOOKS[baseline].label, frame[frame["measure"] == measure][span], len(rows))
-        ax.set_title(f"{MEASURES.get(measure, measure)} minus {LOOKS[baseline].label}'s")
+        _around_zero(ax, frame[frame["measure"] == measure][span], len(rows))
+        ax.set_xlabel(f"{MEASURES.get(measure, measure)} minus {LOOKS[baseline].label}'s\n← worse   better →")
     first = axes[0][0]
     first.set_yticks(range(len(rows)), rows)
     first.set_ylim(len(rows) - 0.5, -0.5)
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=len(names))
+    first.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
     return figure
 
 
@@ -59,12 +58,11 @@ def _spans(ax: Axes, own: pd.DataFrame, places: np.ndarray, look: Look) -> None:
     ax.plot(own["difference"], places, look.marker, label=look.label, **style)
 
 
-def _around_zero(ax: Axes, baseline: str, values: pd.DataFrame, rows: int) -> None:
-    """The line of no difference, which side is which, and lines between the rows."""
+def _around_zero(ax: Axes, values: pd.DataFrame, rows: int) -> None:
+    """The line of no difference in the middle, and lines between the rows."""
     ax.axvline(0, color="0.2", linewidth=1)
     reach = max(0.01, 1.15 * np.nanmax(np.abs(values.to_numpy(dtype=float))))
     ax.set_xlim(-reach, reach)
-    ax.set_xlabel(f"← worse than {baseline}   |   better →")
     ax.grid(axis="y", visible=False)
     for edge in range(1, rows):
         ax.axhline(edge - 0.5, color="0.9", linewidth=0.6)
@@ -121,5 +119,5 @@ def _look(name: str) -> Look:
 def _encoder(ax: Axes, row: pd.Series, place: int, look: Look) -> None:
     ax.hlines(place, row["low"], row["high"], color=look.color, linewidth=1.4)
     ax.plot(row["mean"], place, look.marker, color=look.color, markersize=5, markeredgewidth=0, zorder=3)
-    style = {"ha": "center", "fontsize": 6.5, "color": GREY}
+    style = {"ha": "center", "fontsize": 7, "color": GREY}
     ax.annotate(f"{row['mean']:.3f}", (row["mean"], place), (0, 4.5), textcoords="offset points", **style)
