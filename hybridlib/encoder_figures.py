@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hybridlib.beir_average import AVERAGE
 from hybridlib.drawing import GREY, LOOKS, MEASURES, SPAN, Look, new_figure, require, strategies, styled
@@ -24,6 +25,8 @@ BESIDE = 0.75  # of a row's height, for its strategies
 def differences(frame: pd.DataFrame, baseline: str, *, title: str = "", note: str = "") -> Figure:
     """Each strategy minus the baseline, a panel per measure, a row per data set; the average, if there, first.
 
+    All panels have one scale, with 0 in the middle.
+
     Args:
         frame: of `beir_average.differences`: strategy, measure, dataset, difference, low, high, seed_min, seed_max.
         baseline: strategy that the differences are to; the line at 0.
@@ -34,17 +37,23 @@ def differences(frame: pd.DataFrame, baseline: str, *, title: str = "", note: st
     rows = sorted(dict.fromkeys(frame["dataset"]), key=lambda name: name != AVERAGE)
     each = 0.17 * len(names) + 0.08
     height = 0.9 + each * len(rows)
-    figure, axes = new_figure("differences", 1, len(measures), height, title, note, sharey=True)
+    figure, axes = new_figure("differences", 1, len(measures), height, title, note, sharex=True, sharey=True)
     for ax, measure in zip(axes[0], measures, strict=True):
         for i, strategy in enumerate(names):
             own = frame[(frame["strategy"] == strategy) & (frame["measure"] == measure)]
             shift = (i - (len(names) - 1) / 2) * BESIDE / len(names)
             _spans(ax, own, own["dataset"].map(rows.index).to_numpy(dtype=float) + shift, LOOKS[strategy])
-        _around_zero(ax, frame[frame["measure"] == measure][span], len(rows))
+        ax.axvline(0, color="0.2", linewidth=1)
+        for edge in range(1, len(rows)):
+            ax.axhline(edge - 0.5, color="0.9", linewidth=0.6)
+        ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"{MEASURES.get(measure, measure)} minus {LOOKS[baseline].label}'s\n← worse   better →")
     first = axes[0][0]
     first.set_yticks(range(len(rows)), rows)
     first.set_ylim(len(rows) - 0.5, -0.5)
+    reach = max(0.01, 1.15 * float(frame[span].abs().max(axis=None)))
+    first.set_xlim(-reach, reach)
+    first.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     first.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
     return figure
 
@@ -56,16 +65,6 @@ def _spans(ax: Axes, own: pd.DataFrame, places: np.ndarray, look: Look) -> None:
         ax.plot(own[end], places + 0.07, ".", label=f"_seeds {look.label}", **style)
     style = {"color": look.color, "markersize": 5, "markeredgewidth": 0, "zorder": 3}
     ax.plot(own["difference"], places, look.marker, label=look.label, **style)
-
-
-def _around_zero(ax: Axes, values: pd.DataFrame, rows: int) -> None:
-    """The line of no difference in the middle, and lines between the rows."""
-    ax.axvline(0, color="0.2", linewidth=1)
-    reach = max(0.01, 1.15 * np.nanmax(np.abs(values.to_numpy(dtype=float))))
-    ax.set_xlim(-reach, reach)
-    ax.grid(axis="y", visible=False)
-    for edge in range(1, rows):
-        ax.axhline(edge - 0.5, color="0.9", linewidth=0.6)
 
 
 @styled
@@ -95,8 +94,7 @@ def encoders(
         for place, name in enumerate(names):
             _encoder(ax, rows.loc[name], place, _look(name))
         ax.set_title(MEASURES.get(measure, measure))
-        ax.margins(x=0.22)
-        ax.set_xlim(left=min(0, rows["low"].min()))
+        ax.set_xlim(0, 1.15 * rows["high"].max())
         ax.grid(axis="y", visible=False)
         for edge in range(1, len(names)):
             if kind(names[edge]) != kind(names[edge - 1]):
