@@ -40,7 +40,7 @@ def studies(study: Study, names: Sequence[str] | None = None) -> dict[str, Study
         changes = {name: STAND_INS.get(name) for name in names or STAND_INS}
         if unknown := [name for name, change in changes.items() if change is None]:
             raise ValueError(
-                f"encoders: on the embedded corpus they are {', '.join(STAND_INS)}, not {unknown[0]!r}; others "
+                f"others: on the embedded corpus they are {', '.join(STAND_INS)}, not {unknown[0]!r}; others "
                 "go with the profiles colab and paper"
             )
     else:
@@ -110,7 +110,7 @@ def search_rows(
                     frames.append(rows.assign(strategy=name, alpha=np.nan))
         except CheckpointError as error:
             frames = [frame for frame in frames if frame["strategy"].iloc[0] != name]
-            left_out[name, EVERYWHERE] = f"{error}. Fetch it where there is a network, or leave it out of `encoders`"
+            left_out[name, EVERYWHERE] = f"{error}. Fetch it where there is a network, or leave it out of `others`"
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), left_out
 
 
@@ -142,5 +142,5 @@ def common(rows: pd.DataFrame) -> pd.DataFrame:
     having = rows.groupby(rows["strategy"].astype(str))["candidate_lang"].agg(lambda names: set(names.astype(str)))
     shared = set.intersection(*having)
     if not shared:
-        raise ValueError("encoders: no collection was measured with all of them; leave out those that lack languages")
+        raise ValueError("others: no collection was measured with all of them; leave out those that lack languages")
     return rows[rows["candidate_lang"].isin(shared)]
