@@ -78,6 +78,9 @@ CAPTIONS = {
     "batches": "A row is one place of the batch: the language of its query and of its passage.",
     "negatives": "Rows are queries, columns the passages of the batch, explicit negatives last. Codes: languages.",
     "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
+    "ratio_by_task": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these "
+    "very queries and those that are not told apart from it (95 % paired interval and all seeds). Each panel has its "
+    "own scale.",
 }
 
 

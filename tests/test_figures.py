@@ -161,7 +161,7 @@ def words(ax) -> list[str]:
 
 
 def test_every_figure_has_a_caption_and_a_test():
-    assert set(DRAW) == set(CAPTIONS) == set(AXES)
+    assert set(DRAW) == set(AXES) <= set(CAPTIONS)  # other rooms of figures have their own tests
     assert set(figures.__all__) == {*DRAW, "save", "caption"}
     with pytest.raises(ValueError, match="no figure 'qualty'; there are quality"):
         figures.caption("qualty")
