@@ -20,7 +20,13 @@ CURVE = ["task", "measure", "strategy", "alpha"]
 
 @styled
 def ratio_by_task(
-    summary: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame, *, title: str = "", note: str = ""
+    summary: pd.DataFrame,
+    seeds: pd.DataFrame,
+    best: pd.DataFrame,
+    *,
+    stand_in: bool = False,
+    title: str = "",
+    note: str = "",
 ) -> Figure:
     """A task's measure against alpha from 0 (X-Y) to 1 (X-X-mono), a panel per task with a scale of its own.
 
@@ -31,6 +37,7 @@ def ratio_by_task(
         summary: of `ratio.summary`, of all tasks: task, measure, strategy, alpha, mean, low, high.
         seeds: of `ratio.by_seed`: task, strategy, alpha, value.
         best: of `ratio.best`: task, alpha, among_the_best.
+        stand_in: the texts only have the form of the tasks; then the panels say so.
     """
     require(summary, "summary", [*CURVE, *SPAN])
     require(seeds, "seeds", [*CURVE, "value"])
@@ -43,7 +50,8 @@ def ratio_by_task(
         curve, dots, good = (frame[frame["task"] == task] for frame in (summary, seeds, best))
         _panel(ax, curve.sort_values("alpha"), dots, good[good["among_the_best"].astype(bool)]["alpha"])
         measure = curve["measure"].iloc[0]
-        ax.set_title(f"{task}: {'accuracy' if task == 'Tatoeba' else MEASURES.get(measure, measure)}")
+        measure = "accuracy" if task == "Tatoeba" else MEASURES.get(measure, measure)
+        ax.set_title(f"{'as in ' if stand_in else ''}{task}: {measure}")
     for ax in axes.flat[len(tasks) :]:
         ax.set_visible(False)
     ends = {0: f"0\n{LOOKS['x-y'].label}", 1: f"1\n{LOOKS['x-x-mono'].label}", 0.5: f"0.5\n{LOOKS['hybrid'].label}"}

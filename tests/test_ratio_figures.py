@@ -63,6 +63,11 @@ def test_it_fits_the_page_and_repeats(tmp_path):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_panels_say_where_something_stands_in():
+    figure = ratio_figures.ratio_by_task(*frames(3), stand_in=True)
+    assert figure.axes[2].get_title(loc="left") == "as in Tatoeba: accuracy"
+
+
 def test_small_differences_are_not_blown_up_and_mistakes_are_named():
     summary, seeds, best = frames(1)
     flat = summary.assign(mean=0.5, low=0.499, high=0.501), seeds.assign(value=0.5), best

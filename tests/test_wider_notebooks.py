@@ -20,15 +20,15 @@ from hybridlib.corpora.embedded import build_corpus
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(path for path in FOLDER.glob("*.ipynb") if "07" <= path.name[:2] <= "12")
-SEARCHED = {  # two languages each where there are languages
-    "07": ["miracl-bn", "miracl-ko"],
+SEARCHED = {
+    "07": ["miracl-ar", "miracl-es"],  # 07 knows that the counts of these two differ from Table 11
     "08": ["miracl-bn", "miracl-fi", "miracl-fa", "miracl-ar"],
     "09": ["tydiqa-goldp-bn", "tydiqa-goldp-sw"],
     "10": ["nfcorpus"],
     "11": ["miracl-bn", "tatoeba-swh", "nfcorpus"],
-    "12": ["miracl-bn", "miracl-ko"],
+    "12": ["miracl-bn", "miracl-fi"],
 }
-FILES = {"ar": 5, "bn": 1, "fa": 5, "fi": 4, "ko": 3}  # of 500,000 passages in MIRACL's published corpora
+FILES = {"ar": 5, "bn": 1, "es": 21, "fa": 5, "fi": 4}  # of 500,000 passages in MIRACL's published corpora
 SUBJECTS = range(6)
 
 
@@ -119,6 +119,8 @@ def test_a_notebook_measures_collections_that_lie_at_hand(path, trained, place, 
     found = record(place, path)
     assert names["study"].settings.profile == "colab" and not names["study"].stand_in
     assert found["numbers"] and found["claims"]
+    if path.name[:2] == "12":
+        return  # its questions are about encoders that would have to be fetched
     verdicts = {claim["verdict"].partition(":")[0] for claim in found["claims"]}
     if trained:
         assert verdicts & {"yes", "no", "undecided"}, found["claims"]
