@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _add_train, commands.train, "train an encoder with one strategy"),
         ("evaluate", _add_evaluate, commands.evaluate, "measure a checkpoint in all settings of a benchmark"),
         ("search", _add_search, commands.search, "search test collections such as MIRACL's and measure what is found"),
-        ("experiment", _add_experiment, commands.experiment, "train and evaluate the encoders of a profile"),
+        ("experiment", _add_experiment, commands.experiment, "train and measure the encoders of a profile"),
         ("tables", _add_tables, commands.tables, "the paper's tables beside what was reproduced of them"),
         ("translate", _add_translate, commands.translate, "add languages to pairs with NLLB-200 or M2M-100"),
     ):
@@ -121,6 +121,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="preset, folder or hub name")
     parser.add_argument("--output", required=True, type=Path, help="folder: rows, TREC files, finished shards of each")
     parser.add_argument("--depth", type=int, default=1000, help="passages per query")
+    parser.add_argument("--empty", default="error", choices=("error", "keep"), help="what a passage without text is")
     parser.add_argument("--measures", nargs="+", help="such as ndcg@10 recall@100 mrr@10 map (None: the usual)")
     parser.add_argument("--shard-size", type=int, default=65_536, help="passages that a killed run may repeat")
     parser.add_argument("--batch-tokens", type=int, help="padded tokens encoded at once (None: as the device likes it)")
@@ -135,6 +136,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="paper", help="smoke, demo, colab or paper")
     parser.add_argument("--strategy", nargs="+", help="only these: x-x-mono, x-y, hybrid (None: all)")
     parser.add_argument("--seed", type=int, nargs="+", help="only these of the profile's seeds")
+    parser.add_argument("--search", nargs="+", default=[], metavar="NAME",
+        help="what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`")  # fmt: skip
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
         help="set a parameter of the profile, as a Python literal; may be repeated")  # fmt: skip
 

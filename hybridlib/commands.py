@@ -149,10 +149,11 @@ def search(arguments: argparse.Namespace) -> int:
     options["score_dtype"] = _dtype(arguments.score_precision) or torch.float32
     for name in arguments.collections:
         with processes.main_process_first():
-            found = catalogue.load(name)
+            found = catalogue.load(name, empty=arguments.empty)
         for collection in found:
             folder = arguments.output / collection.name
             queries = collection.queries["text"].to_pylist()
+            options["language"] = collection.languages[0] if len(collection.languages) == 1 else None
             hits = search(collection.passages, encoder, queries, arguments.depth, folder / "search", **options)
             if processes.is_main_process:
                 result = retrieval.measure(collection, hits, measures)
@@ -167,14 +168,16 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def experiment(arguments: argparse.Namespace) -> int:
-    """Train and evaluate the encoders of a profile."""
-    from hybridlib import experiment
+    """Train and evaluate the encoders of a profile, and search test collections with them."""
+    from hybridlib import experiment, wider
     from hybridlib.gradients import all_processes
     from hybridlib.runner import literal
 
     values = {name: literal(text) for name, text in arguments.parameters}
     study, processes = experiment.study(arguments.profile, **values), all_processes()
     wanted = (arguments.strategy or ("x-x-mono", "x-y", "hybrid"), arguments.seed or study.settings.seeds)
+    groups = ([name] if name not in wider.BENCHMARKS else wider.names(study, name) for name in arguments.search)
+    collections = [one for group in groups for name in group for one in study.collections(name)]  # before any training
     for run in study.all_runs():
         if run.strategy not in wanted[0] or run.seed not in wanted[1]:
             continue
@@ -182,6 +185,10 @@ def experiment(arguments: argparse.Namespace) -> int:
         if processes.is_main_process:
             print(f"{run.name}: {folder / 'encoder'}; measured in {study.evaluation(run)}", flush=True)
         processes.wait_for_everyone()
+        for collection in collections:
+            searched = study.searched(run, collection)
+            if processes.is_main_process:
+                print(f"{run.name}: {collection.name} searched in {searched}", flush=True)
     processes.destroy_process_group()
     return 0
 

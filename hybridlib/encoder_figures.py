@@ -22,7 +22,7 @@ BESIDE = 0.75  # of a row's height, for its strategies
 
 
 @styled
-def differences(frame: pd.DataFrame, baseline: str, *, title: str = "", note: str = "") -> Figure:
+def to_baseline(frame: pd.DataFrame, baseline: str, *, title: str = "", note: str = "") -> Figure:
     """Each strategy minus the baseline, a panel per measure, a row per data set; the average, if there, first.
 
     All panels have one scale, with 0 in the middle.
@@ -37,7 +37,7 @@ def differences(frame: pd.DataFrame, baseline: str, *, title: str = "", note: st
     rows = sorted(dict.fromkeys(frame["dataset"]), key=lambda name: name != AVERAGE)
     each = 0.17 * len(names) + 0.08
     height = 0.9 + each * len(rows)
-    figure, axes = new_figure("differences", 1, len(measures), height, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure("to_baseline", 1, len(measures), height, title, note, sharex=True, sharey=True)
     for ax, measure in zip(axes[0], measures, strict=True):
         for i, strategy in enumerate(names):
             own = frame[(frame["strategy"] == strategy) & (frame["measure"] == measure)]

@@ -9,6 +9,7 @@ tag are ignored, as is what follows the tag).
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import re
 import zlib
@@ -194,7 +195,8 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     with replace_file(path) as new, new.open("wb") as raw:
         encoded = (line.encode() for line in lines)
         if path.suffix == ".gz":
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:  # same rows, same bytes
-                packed.writelines(encoded)
+            options = {"filename": "", "mode": "wb", "compresslevel": 6, "mtime": 0}  # same rows, same bytes
+            with gzip.GzipFile(fileobj=raw, **options) as packed, io.BufferedWriter(packed, 1 << 20) as buffered:
+                buffered.writelines(encoded)  # line by line a gzip file takes four times as long
         else:
             raw.writelines(encoded)

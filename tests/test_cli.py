@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from collections_made import beir_folder, json_lines
 from huggingface_hub import ModelCard
 from made import encoder, parallel_corpus
 from sentence_transformers import SentenceTransformer
+from test_hub_checkpoints import mbart50
 
 from hybridlib import trec
 from hybridlib.__main__ import main
+from hybridlib.encoder import Encoder
 from hybridlib.metrics import measure
 
 
@@ -197,3 +203,90 @@ def test_results_that_cannot_be_written_are_named(start, tmp_path, capsys):
     flags = ["--benchmark", "demo", "--languages", "de", "en", "--quiet", "--json", str(tmp_path / "file" / "x.json")]
     assert main(["evaluate", "--checkpoint", start, *flags]) == 1
     assert "cannot be made" in capsys.readouterr().err
+
+
+# ---- searches
+
+
+@pytest.fixture
+def things(tmp_path, monkeypatch):
+    """A collection in BEIR's format, "things" for HYBRIDLIB_DATA, whose last passage has no text; its texts."""
+    texts = [f"entell thing{i} of 40" for i in range(12)] + [""]
+    rows = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(texts)]
+    asked = [{"_id": f"q{i}", "text": f"enask thing{i}"} for i in range(4)]
+    judged = "query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i}\t1\n" for i in range(4))
+    beir_folder(tmp_path / "data" / "things", json_lines(rows), json_lines(asked), judged)
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
+    return texts
+
+
+def test_a_passage_without_text_is_an_error_unless_it_is_kept(things, start, tmp_path, capsys):
+    command = ["search", "things", "--checkpoint", start, "--output", str(tmp_path / "found"), "--quiet"]
+    command += ["--passage-prefix", "thing0 "]  # this tokenizer makes no token of nothing
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "corpus.jsonl, line 13: the text is empty" in error and "keep" in error
+    assert main([*command, "--empty", "keep"]) == 0
+    assert capsys.readouterr().out.startswith("things-test: 13 passages")
+    with pytest.raises(SystemExit):
+        main([*command, "--empty", "drop"])
+
+
+def test_an_encoder_with_language_codes_is_told_the_collections_language(things, tmp_path):
+    mbart50(tmp_path / "mbart", 0)
+    command = ["search", "things", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
+    assert main([*command, "--empty", "keep", "--depth", "3", "--quiet"]) == 0
+    found = trec.read_run(tmp_path / "found" / "things-test" / "run.gz").set_index(["query_id", "candidate_id"])
+    model = Encoder.load(str(tmp_path / "mbart"))
+    queries, passages = (
+        model.encode(texts, languages=["en"] * len(texts)).numpy()
+        for texts in ([f"enask thing{i}" for i in range(4)], things)
+    )
+    best = -np.sort(-(queries @ passages.T), axis=1)[:, :3]
+    for i, scores in enumerate(best):
+        np.testing.assert_allclose(found.loc[f"q{i}"]["score"], scores, atol=1e-5)
+
+
+def test_the_experiment_makes_the_searches_of_its_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HYBRIDLIB_ROOT", str(tmp_path))
+    parameters = {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2", "extra_candidates": "0"}
+    command = ["experiment", "--profile", "smoke", "--strategy", "x-y"]
+    command += [word for name, value in parameters.items() for word in ("-p", name, value)]
+    assert main([*command, "--search", "embedded-xx"]) == 1
+    assert "embedded-xx: no such collection" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("x-y*")), "collections are looked for before any training"
+    assert main([*command, "--search", "embedded-de", "tatoeba"]) == 0
+    said = [line.partition(" searched in ")[0] for line in capsys.readouterr().out.splitlines() if "searched" in line]
+    names = ["embedded-de", "embedded-sentences-de-en", "embedded-sentences-en-de"]
+    assert said == [f"x-y-seed0: {name}" for name in names]
+    assert all(list((tmp_path / "runs").glob(f"search-{name}-x-y-seed0-*/done.json")) for name in names)
+
+
+def test_two_processes_make_the_searches_together(things, start, pairs, data_folder, tmp_path):
+    (tmp_path / "data" / "xquad-r").symlink_to(data_folder / "xquad-r")
+    (tmp_path / "data" / "things" / "corpus.jsonl").write_bytes(
+        json_lines([{"_id": f"d{i}", "text": things[i]} for i in range(12)])
+    )
+    parameters = {"checkpoint": start, "pairs": pairs, "validation": "none", "steps": 2, "batch_size": 8}
+    parameters |= {"trained": ["de", "en"], "languages": ["de", "en"], "max_length": 16}
+    flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "--num_machines", "1"]
+    flags += [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "-m",
+        "hybridlib",
+        "experiment",
+        "--profile",
+        "colab",
+    ]
+    flags += [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *flags, "--strategy", "x-y", "--search", "things"]
+    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("x-y-seed0: things-test searched in") == 1, "the main process says it"
+    (folder,) = (tmp_path / "runs").glob("search-things-test-x-y-seed0-*/")
+    assert len(trec.read_run(folder / "run.gz")) == 4 * 12

@@ -33,7 +33,7 @@ def means() -> pd.DataFrame:
 
 
 DRAW = {
-    "differences": (2, lambda: encoder_figures.differences(gaps(), "en-en", **test_figures.text())),
+    "to_baseline": (2, lambda: encoder_figures.to_baseline(gaps(), "en-en", **test_figures.text())),
     "encoders": (4, lambda: encoder_figures.encoders(means(), list(means()["measure"][:4]), **test_figures.text())),
 }
 
@@ -48,7 +48,7 @@ def test_fits_the_page_and_says_what_it_shows(name, monkeypatch):
 
 def test_differences_are_where_they_belong():
     frame = gaps()
-    left, right = encoder_figures.differences(frame, "en-en").axes
+    left, right = encoder_figures.to_baseline(frame, "en-en").axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == [beir_average.AVERAGE, *SETS[:-1]]
     for ax, measure in ((left, "ndcg@10"), (right, "recall@100")):
         own = frame[(frame["strategy"] == "hybrid") & (frame["measure"] == measure)]

@@ -7,6 +7,7 @@ any other name is a data set of BEIR.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,17 +27,20 @@ FORMS = {
 }
 
 
-def load(name: str, *, folder: Path | None = None, **options) -> list[Collection]:
+def load(name: str, *, folder: Path | None = None, empty: str = "error", **options) -> list[Collection]:
     """The collection of that name; of Tatoeba both directions.
 
     Args:
         folder: local copies; default $HYBRIDLIB_DATA.
-        options: what else the loader takes, such as empty="keep".
+        empty: a passage without any text is an "error", or "keep" keeps it: of MIRACL, Mr. TyDi and BEIR, since the
+            others have no such passage.
+        options: what else the loader takes, such as split="dev".
 
     Raises:
         ValueError, OSError: as the loaders raise them; for a name that is nowhere the text lists FORMS too.
     """
     loader, arguments = _loader(name)
+    options |= {"empty": empty} if "empty" in inspect.signature(loader).parameters else {}
     try:
         found = loader(*arguments, folder=folder, **options)
     except FileNotFoundError as error:
