@@ -179,8 +179,8 @@ class EmbeddedStudy(Study):
     @property
     def data(self) -> str:
         """What it is measured on, in words."""
-        thinned = {"none": ""}.get(self.settings.thinning, f", pairs in proportion to the {self.settings.thinning}")
-        return f"embedded corpus{thinned}"
+        thinned = self.settings.thinning.replace("table", "Table")
+        return "embedded corpus" if thinned == "none" else f"embedded corpus, pairs thinned in proportion to {thinned}"
 
     @property
     def stand_in(self) -> bool:

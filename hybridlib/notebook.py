@@ -50,7 +50,9 @@ class Notebook:
         settings = self.study.settings
         seeds = f"{len(settings.seeds)} seed" + ("s" if len(settings.seeds) > 1 else "")
         where = f"{self.study.data} ({settings.profile} profile)"
-        return f"{self.study.checkpoint}, {where}, {settings.steps} steps, {seeds}"
+        what = Path(self.study.checkpoint)
+        steps = "trained elsewhere" if getattr(settings, "encoders", None) else f"{settings.steps} steps"
+        return f"{what.name if what.is_dir() else what}, {where}, {steps}, {seeds}"
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""

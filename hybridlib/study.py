@@ -6,6 +6,7 @@ scratch) and `hybridlib.pretrained` (real texts, pretrained encoders).
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from abc import ABC, abstractmethod
@@ -77,6 +78,7 @@ class Study(ABC):
         self.settings, self.root = settings, root
 
     corpus: Corpus
+    _last: tuple[Run, Encoder] | None = None
 
     # ---- what a kind of study says
 
@@ -166,10 +168,12 @@ class Study(ABC):
         return home / kind / self.label
 
     def encoder(self, run: Run) -> Encoder:
-        """The encoder of a run."""
-        if run.strategy == "none":
-            return self.start_encoder(run.seed)
-        return Encoder.load(str(self.train(run) / "encoder"))
+        """The encoder of a run. The last one asked for is kept: a run is searched in many collections."""
+        if self._last is None or self._last[0] != run:
+            self._last = None  # only one at a time is in memory
+            start = run.strategy == "none"
+            self._last = run, self.start_encoder(run.seed) if start else Encoder.load(str(self.train(run) / "encoder"))
+        return self._last[1]
 
     def evaluation(self, run: Run, split: str = "test") -> Path:
         """Folder with rows.parquet, ranks.parquet and excluded.json of a run on dev or test."""
@@ -214,13 +218,13 @@ class Study(ABC):
             candidate_lang (the collection).
         """
         runs, frames = list(runs), []
-        for name in collections:
-            for collection in [name] if isinstance(name, Collection) else self.collections(name):
-                for run in runs:
-                    folder = self.searched(run, collection, depth)
-                    rows = pd.read_parquet(folder / "rows.parquet")
-                    rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
-                    frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
+        found = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
+        for run in runs:
+            for collection in itertools.chain.from_iterable(found):
+                folder = self.searched(run, collection, depth)
+                rows = pd.read_parquet(folder / "rows.parquet")
+                rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
+                frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
         return _together(frames)
 
     def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:

@@ -81,6 +81,14 @@ def title(study: Study, text: str) -> str:
     return f"{text} ({study.data})" if study.stand_in else text
 
 
+def note(study: Study, text: str, names: Sequence[str]) -> str:
+    """`Notebook.note` with the collections searched in the place of the benchmark."""
+    if study.stand_in:
+        return text
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more collections" if len(names) > 3 else "")
+    return text.replace(f", {study.data} (", f", {few} (")
+
+
 def compare(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], measures: Sequence[str] = (NDCG,)) -> pd.DataFrame:
     """`results.compare` of those pairs of strategies whose rows are there; no line where there are none."""
     there = set(rows["strategy"])

@@ -74,9 +74,15 @@ def test_thinning_follows_table_11(study):
 def test_the_wider_demo_is_the_demo(tmp_path):
     assert experiment.study("demo", wider=True, root=tmp_path).label == "demo"
     assert experiment.study("demo", wider=True, root=tmp_path, steps=7).label == "demo-custom"
-    assert "in proportion to the table 11" in wider.title(experiment.study("demo", wider=True, root=tmp_path), "T")
+    assert "pairs thinned in proportion to Table 11" in wider.title(
+        experiment.study("demo", wider=True, root=tmp_path), "T"
+    )
+    stand_in, text = experiment.study("smoke", root=tmp_path), "e, embedded corpus (smoke profile), 2 steps"
+    assert wider.note(stand_in, text, ["a"]) == text
     paper_study = experiment.study("paper", wider=True, root=tmp_path)
     assert paper_study.settings == experiment.PROFILES["paper"] and wider.title(paper_study, "T") == "T"
+    noted = wider.note(paper_study, "xquad-r-e, xquad-r (paper profile), 2 steps", ["a", "b", "c", "d"])
+    assert noted == "xquad-r-e, a, b, c and 1 more collections (paper profile), 2 steps"
 
 
 def test_groups_of_languages():
