@@ -26,5 +26,5 @@ if [ "$#" -gt 0 ]; then
 fi
 lint=0
 "$VENV/bin/python" -m ruff check . || lint=$?
-"$VENV/bin/python" -m pytest -n 2 --dist loadfile  # a file's tests share what they make
+"$VENV/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # a file's tests share what they make
 exit "$lint"

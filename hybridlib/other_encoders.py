@@ -27,8 +27,8 @@ EVERYWHERE = "all"
 def studies(study: Study, names: Sequence[str] | None = None) -> dict[str, Study]:
     """Name -> a study whose run "none" is that encoder; they share the runs of `study`.
 
-    Pooling and prefixes are the encoder's own (`hybridlib.presets` or its folder); those prefixes that the presets have
-    from the paper belong to training there and are left out. All read texts up to the length of `study`.
+    Pooling and prefixes are the encoder's own (`hybridlib.presets` or its folder); prefixes that a preset has only
+    because the paper trains with them are left out. All read texts up to the length of `study`.
 
     Args:
         names: of presets, folders or repositories of the hub; None: OTHERS. On the embedded corpus STAND_INS.
