@@ -24,7 +24,7 @@ from hybridlib.study import Study
 
 # Dense peak of the tensor cores in TFLOP/s (fp16 on the T4, bf16 on the others), from NVIDIA's data sheets.
 PEAKS = {"T4": 65, "A100": 312, "H100 SXM": 989}
-SHARE = 0.70  # of the matrix rate of 2 CPU cores, reached by training in float32: benchmarks/README.md
+SHARE = 0.66  # of the matrix rate of 2 CPU cores, reached by training in float32: benchmarks/README.md
 ASSUMED_SHARE = 0.20  # of a GPU's peak; assumed, not measured
 QUERY_TOKENS, PASSAGE_TOKENS = 16, 100  # assumed means; MS MARCO has short questions and passages of a paragraph
 BENCHMARK_TEXTS, TEXT_TOKENS = 26_104, 60  # XQuAD-R's texts; tokens assumed
