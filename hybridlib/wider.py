@@ -21,7 +21,7 @@ LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA
 COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, three of each group, to spare a free GPU's hours
 COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # the smallest but arguana, whose queries are passages
 BENCHMARKS = ("miracl", "tydiqa", "beir", "tatoeba")
-NDCG, RECALL, TOP = "ndcg@10", "recall@100", "precision@1"
+NDCG, RECALL = "ndcg@10", "recall@100"
 
 
 def corpus_sizes() -> pd.Series:

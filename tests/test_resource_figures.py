@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from test_figures import drawn_texts, lines, words
+from test_figures import check_page, lines, words
 
 from hybridlib import experiment, figures, paper, resource_figures, resources, results, statistics, tables, wider
 from hybridlib.corpora import miracl
@@ -224,15 +224,7 @@ def test_fits_the_page_says_what_it_shows_and_repeats(name, tmp_path):
     figure = DRAW[name]()
     assert isinstance(figure, Figure) and figure.get_size_inches()[0] == WIDTH
     assert figures.caption(name) in figure.get_supxlabel().replace("\n", " ")
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert box.x0 > 0 and box.y0 > 0 and box.x1 < width + 0.01 and box.y1 < height + 0.01
-    shown = drawn_texts(figure)
-    assert all(text.get_fontsize() >= 7 for text in shown)
-    boxes = np.array([text.get_window_extent().extents for text in shown])
-    low, high = np.maximum(boxes[:, None, :2], boxes[None, :, :2]), np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.triu((high - low > 1).all(axis=2), k=1)
-    assert not [(shown[i].get_text(), shown[j].get_text()) for i, j in np.argwhere(overlap)]
+    check_page(figure)
     first = [path.read_bytes() for path in figures.save(figure, tmp_path / "a", name)]
     assert first == [path.read_bytes() for path in figures.save(DRAW[name](), tmp_path / "b", name)]
 
