@@ -203,17 +203,19 @@ def test_two_processes_make_a_run_together_that_one_process_uses_again(files, tm
         f"options = {own(files)!r}\n"
         f"study = experiment.study('colab', root=Path({str(tmp_path)!r}), **options)\n"
         "folders = [study.train(Run(s, 0)).name for s in ('x-y', 'x-x-mono', 'x-y')]\n"
-        "print(folders[0], study.store.made, study.store.reused)\n"
-        "from hybridlib.gradients import all_processes\nall_processes().destroy_process_group()\n"
+        "from hybridlib.gradients import all_processes\n"
+        "said = f'{folders[0]} {study.store.made} {study.store.reused}'\n"
+        f"Path({str(tmp_path)!r}, f'said-{{all_processes().process_index}}').write_text(said)\n"
+        "all_processes().destroy_process_group()\n"
     )
     options = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "--num_machines", "1"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(script)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert said.returncode == 0, said.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
     study = experiment.study("colab", root=tmp_path, **own(files))
     name = study.train(Run("x-y", 0)).name
-    assert said.stdout.split("\n")[:2] == [f"{name} 2 0"] * 2, said.stdout
+    assert [(tmp_path / f"said-{process}").read_text() for process in (0, 1)] == [f"{name} 2 0"] * 2
     assert study.store.reused == 1 and (study.train(Run("x-y", 0)) / "encoder" / "README.md").exists()
 
 
