@@ -285,9 +285,19 @@ def _save(
         tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
     about = {name: getattr(state, name) for name in ("step", "log", "best_loss", "best_step", "stale")}
     metadata = {"state": json.dumps(about), "scale": json.dumps(scaler.state_dict()), "identity": identity}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replace_file(path) as new:
-        save_file(tensors, new, metadata=metadata)
+        save_file(_apart(tensors), new, metadata=metadata)
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors on the CPU; only those that share memory with an earlier one, as tied weights do, are copied."""
+    places: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        result[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(tensor.data_ptr())
+    return result
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

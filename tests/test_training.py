@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from made import encoder, parallel_corpus
 from safetensors.torch import load_file
+from test_hub_checkpoints import mt5
 
 from hybridlib.encoder import Encoder
 from hybridlib.gradients import Gradients, prepare
@@ -123,6 +124,16 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
         assert start_child(tmp_path / folder).wait(timeout=240) == 0
     a, b = (load_file(tmp_path / folder / "encoder" / "model.safetensors") for folder in ("killed", "whole"))
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_weights_that_are_tied_are_saved_under_every_name(tmp_path):
+    mt5(tmp_path / "mt5", 0)
+    model = Encoder.load(str(tmp_path / "mt5"), device="cpu")
+    train(model, sampler(2), SETTINGS, tmp_path / "s.safetensors")
+    saved, weights = load_file(tmp_path / "s.safetensors"), model.state_dict()
+    assert len({tensor.data_ptr() for tensor in weights.values()}) < len(weights), "mT5's embeddings have two names"
+    for name, tensor in weights.items():
+        assert torch.equal(saved[f"model.{name}"], tensor)
 
 
 def test_same_seed_same_weights_and_other_seed_other_weights(tmp_path):
