@@ -139,7 +139,6 @@ def search(arguments: argparse.Namespace) -> int:
     from hybridlib import metrics, retrieval
     from hybridlib.corpora import catalogue
     from hybridlib.gradients import all_processes
-    from hybridlib.search import search
 
     measures = arguments.measures or retrieval.MEASURES
     metrics.check(measures)
@@ -152,16 +151,11 @@ def search(arguments: argparse.Namespace) -> int:
             found = catalogue.load(name, empty=arguments.empty)
         for collection in found:
             folder = arguments.output / collection.name
-            queries = collection.queries["text"].to_pylist()
-            options["language"] = collection.languages[0] if len(collection.languages) == 1 else None
-            hits = search(collection.passages, encoder, queries, arguments.depth, folder / "search", **options)
+            options |= {"shards": folder / "search", "measures": measures}
+            result = retrieval.search_collection(collection, encoder, arguments.depth, folder, **options)
             if processes.is_main_process:
-                result = retrieval.measure(collection, hits, measures)
                 print(f"{collection.name}: {len(collection.passages)} passages")
                 print(result.means().round(5).to_string(index=False), flush=True)
-                result.save(folder)
-                retrieval.write_run(collection, hits, folder / "run.gz")
-                retrieval.write_qrels(collection, folder / "qrels.gz")
             processes.wait_for_everyone()
     processes.destroy_process_group()
     return 0

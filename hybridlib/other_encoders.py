@@ -104,7 +104,7 @@ def search_rows(
             for collection in collections:
                 rows = _rows(one, collection)
                 if rows is None:
-                    spoken = " ".join(collection.languages)
+                    spoken = " ".join(sorted({*collection.languages, collection.passage_lang or "several languages"}))
                     left_out[name, collection.name] = f"its tokenizer has no language code for {spoken}"
                 else:
                     frames.append(rows.assign(strategy=name, alpha=np.nan))
@@ -126,7 +126,7 @@ def _rows(one: Study, collection: Collection) -> pd.DataFrame | None:
             rows = one.search_rows([run], [collection])
         except ValueError:
             codes = one.start_encoder(run.seed).codes
-            if codes is None or (len(collection.languages) == 1 and collection.languages[0] in codes.tokens):
+            if codes is None or {*collection.languages, collection.passage_lang} <= set(codes.tokens):
                 raise
             return None
         frames.append(rows.assign(seed=seed))

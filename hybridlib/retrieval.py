@@ -1,4 +1,4 @@
-"""Measuring a search on a test collection: one row per query, means per language, TREC files.
+"""A test collection searched and measured: one row per query, means per language, TREC files.
 
 A search gives each query its best k passages (`Hits`). A relevant passage that is not among them counts as not found,
 as in trec_eval. So a measure with a cutoff of k or less is exact; any other is that of the list cut at k, a lower bound
@@ -8,7 +8,7 @@ of the full ranking's (`Retrieval.exact` says which), and again what trec_eval g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,11 @@ import pandas as pd
 
 from hybridlib import metrics, trec
 from hybridlib.corpora.collection import Collection
+from hybridlib.encoder import Encoder
+from hybridlib.gradients import all_processes
+from hybridlib.search import search
 from hybridlib.storage import replace_file, write_json
+from hybridlib.topk import Hits as HitsWithIds
 
 MEASURES = ("ndcg@10", "recall@100", "mrr@10", "map", "precision@1", "precision@10", "recall@10")
 KEYS = ["collection", "query_id", "lang", "cluster"]
@@ -81,6 +85,52 @@ class Retrieval:
         with replace_file(Path(folder) / "rows.parquet") as new:
             self.rows.to_parquet(new)
         write_json(Path(folder) / "retrieval.json", {k: v for k, v in vars(self).items() if k != "rows"})
+
+
+def search_collection(
+    collection: Collection,
+    encoder: Encoder,
+    depth: int,
+    folder: Path,
+    *,
+    shards: Path,
+    measures: Sequence[str] = MEASURES,
+    **options,
+) -> Retrieval:
+    """Search a collection, measure what is found, and write rows.parquet, retrieval.json, run.gz and qrels.gz.
+
+    Under `accelerate launch` or torchrun every process calls it, and the main process writes.
+
+    Args:
+        depth: passages that each query is given.
+        folder: where the files lie.
+        shards: where `search` keeps what it has finished.
+        options: of `search`.
+
+    Raises:
+        ValueError, OSError: as `search`, or a measure is unknown.
+    """
+    metrics.check(measures)
+    texts, languages = (collection.queries[column].to_pylist() for column in ("text", "lang"))
+    options |= {"query_languages": languages, "passage_language": collection.passage_lang}
+    hits = search(collection.passages, encoder, texts, depth + collection.drop_own, shards, **options)
+    hits = without_own(collection, hits) if collection.drop_own else hits
+    result = measure(collection, hits, measures)
+    if all_processes(encoder.device).is_main_process:
+        result.save(folder)
+        write_run(collection, hits, folder / "run.gz")
+        write_qrels(collection, folder / "qrels.gz")
+    return result
+
+
+def without_own(collection: Collection, hits: HitsWithIds) -> HitsWithIds:
+    """The hits without each query's own passage, the one with its id; one place less, so that nobody has a gap."""
+    own = hits.ids == np.array(collection.queries["query_id"].to_pylist(), dtype=object)[:, None]
+    order = np.argsort(own, axis=1, kind="stable")[:, :-1]  # the others in their order
+    own, rows, scores, ids = (np.take_along_axis(x, order, axis=1) for x in (own, hits.rows, hits.scores, hits.ids))
+    return replace(
+        hits, rows=np.where(own, -1, rows), scores=np.where(own, -np.inf, scores), ids=np.where(own, "", ids)
+    )
 
 
 def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASURES) -> Retrieval:

@@ -19,15 +19,14 @@ from typing import Protocol
 import pandas as pd
 import torch
 
-from hybridlib import retrieval
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.collection import Collection
 from hybridlib.encoder import Encoder
 from hybridlib.evaluate import evaluate
 from hybridlib.gradients import all_processes
+from hybridlib.retrieval import search_collection
 from hybridlib.runs import RunStore
 from hybridlib.sampler import BatchSampler
-from hybridlib.search import search
 
 UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "checkpoint.py", "tokens.py", "gradients.py")
 UPSTREAM += ("layout.py", "language_codes.py", "training.py", "study.py")  # what decides a training, whatever the study
@@ -281,14 +280,9 @@ class Study(ABC):
         evaluate(getattr(self.corpus, split), self.encoder(run)).save(folder)
 
     def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
-        texts = collection.queries["text"].to_pylist()
         options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
-        options["language"] = collection.languages[0] if len(collection.languages) == 1 else None
-        hits = search(collection.passages, self.encoder(run), texts, depth, folder / "shards", **options)
+        search_collection(collection, self.encoder(run), depth, folder, shards=folder / "shards", **options)
         if all_processes().is_main_process:
-            retrieval.measure(collection, hits).save(folder)
-            retrieval.write_run(collection, hits, folder / "run.gz")
-            retrieval.write_qrels(collection, folder / "qrels.gz")
             shutil.rmtree(folder / "shards")
 
     def _finish(self, encoder: Encoder, folder: Path, log: pd.DataFrame | None = None) -> None:

@@ -53,7 +53,7 @@ def names(study: Study, benchmark: str, languages: Sequence[str] | None = None) 
     if benchmark == "beir":
         if study.stand_in:
             return ["embedded-en"]
-        return list(COLAB_BEIR if colab else [name for name, revision in REVISIONS.items() if revision])
+        return list(COLAB_BEIR if colab else REVISIONS)
     there = _languages(benchmark, colab)
     if study.stand_in:
         there = {lang: lang for lang in study.settings.languages if lang in there}

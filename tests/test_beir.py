@@ -69,16 +69,23 @@ def test_mtebs_json_lines_come_from_the_hub_at_the_pinned_commit(hub):
     assert not [path for _, path, _ in hub.requests[asked:] if "/api/" in path]
 
 
-@pytest.mark.parametrize("judgements", ["qrels", "default", "data"])
-def test_mtebs_parquet_comes_from_the_hub(hub, judgements):
+@pytest.mark.parametrize(
+    ("name", "repository", "judgements"),
+    [
+        ("made", "mteb/made", "qrels"),
+        ("made", "mteb/made", "data"),
+        ("cqadupstack-android", "mteb/CQADupstackAndroidRetrieval", "default"),
+    ],
+)
+def test_mtebs_parquet_comes_from_the_hub(hub, name, repository, judgements):
     first, second = parquet(renamed(CORPUS)[:2]), parquet(renamed(CORPUS)[2:])
     files = {"corpus/test-00001-of-00002.parquet": second, "corpus/test-00000-of-00002.parquet": first}
     files |= {"queries/test-00000-of-00001.parquet": parquet(renamed(QUERIES))}
     files |= {f"{judgements}/{split}-00000-of-00001.parquet": parquet(scores(int)) for split in ("test", "train")}
-    hub.add("dataset", "mteb/made", files)
-    check(beir.load("made"), "made-test")
-    with pytest.raises(ValueError, match="dataset mteb/made at .*no corpus, queries and judgements of the 'dev'"):
-        beir.load("made", split="dev")
+    hub.add("dataset", repository, files, beir.REVISIONS.get(name))
+    check(beir.load(name), f"{name}-test")
+    with pytest.raises(ValueError, match=f"dataset {repository} at .*no corpus, queries and judgements of the 'dev'"):
+        beir.load(name, split="dev")
 
 
 def test_a_repository_of_another_layout_or_none_is_named(hub):

@@ -248,6 +248,44 @@ def test_an_encoder_with_language_codes_is_told_the_collections_language(things,
         np.testing.assert_allclose(found.loc[f"q{i}"]["score"], scores, atol=1e-5)
 
 
+def test_either_side_of_a_translation_has_its_own_language_code(tmp_path, monkeypatch):
+    texts = [("which river", "which currency does it use"), ("Cologne", "which")]
+    (tmp_path / "tatoeba-v1").mkdir()
+    (tmp_path / "tatoeba-v1" / "deu-eng.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in texts))
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path))
+    mbart50(tmp_path / "mbart", 0)
+    command = ["search", "tatoeba-deu", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
+    assert main([*command, "--depth", "2", "--quiet"]) == 0
+    model = Encoder.load(str(tmp_path / "mbart"))
+    german, english = (
+        model.encode([pair[side] for pair in texts], languages=[lang] * 2).numpy()
+        for side, lang in enumerate(("de", "en"))
+    )
+    for name, queries, passages in (("deu-eng", german, english), ("eng-deu", english, german)):
+        found = trec.read_run(tmp_path / "found" / f"tatoeba-{name}" / "run.gz")
+        found = found.pivot(index="query_id", columns="candidate_id", values="score")
+        np.testing.assert_allclose(found, queries @ passages.T, atol=1e-5)
+
+
+def test_a_query_that_is_in_the_corpus_is_no_find_in_beirs_arguana(start, tmp_path, monkeypatch, capsys):
+    """Argument i answers argument i + 1: what is nearest to it is itself, then, if that is left out, another."""
+    rows = [{"_id": f"a{i}", "title": "", "text": f"entell thing{i} of 40"} for i in range(6)]
+    judged = "query-id\tcorpus-id\tscore\n" + "".join(f"a{i}\ta{(i + 1) % 6}\t1\n" for i in range(6))
+    asked = [{"_id": row["_id"], "text": row["text"]} for row in rows]
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
+    runs = {}
+    for name in ("arguana", "arguments"):
+        beir_folder(tmp_path / "data" / name, json_lines(rows), json_lines(asked), judged)
+        command = ["search", name, "--checkpoint", start, "--output", str(tmp_path / "found"), "--depth", "3"]
+        assert main([*command, "--quiet"]) == 0
+        runs[name] = trec.read_run(tmp_path / "found" / f"{name}-test" / "run.gz").groupby("query_id")["candidate_id"]
+    for query, found in runs["arguments"]:
+        assert found.iloc[0] == query, "no other text is as near"
+        without = runs["arguana"].get_group(query).tolist()
+        assert without[:2] == found.tolist()[1:] and len(without) == 3 and query not in without
+
+
 def test_the_experiment_makes_the_searches_of_its_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HYBRIDLIB_ROOT", str(tmp_path))
     parameters = {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2", "extra_candidates": "0"}

@@ -21,6 +21,7 @@ from hybridlib import metrics, retrieval, statistics, trec
 from hybridlib.__main__ import main
 from hybridlib.corpora import ParallelPairs
 from hybridlib.corpora.collect import build_collection
+from hybridlib.topk import Hits
 
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
@@ -122,6 +123,23 @@ def test_an_unknown_measure_and_lacking_passages_are_refused():
     bare = build_collection("bare", queries=queries, judgements=judgements, passages=None)
     with pytest.raises(ValueError, match="bare: it was loaded without passages"):
         retrieval.measure(bare, hits([[0]]))
+
+
+@given(orders=st.lists(st.permutations([*range(6), -1, -1]), min_size=4, max_size=4), k=st.integers(1, 8))
+def test_what_is_left_without_the_querys_own_passage(orders, k):
+    """The list that a run of one more place has, its own id struck out and cut."""
+    made = collection(JUDGED)
+    names = np.array(["q0", "a", "q1", "b", "q3", "c", ""], dtype=object)
+    rows = np.array([[row for row in order if row >= 0] + [-1, -1] for order in orders])[:, :k]
+    scores = np.where(rows < 0, -np.inf, np.arange(k, 0, -1))
+    left = retrieval.without_own(made, Hits(rows, scores, names[rows]))
+    for i, query in enumerate(made.queries["query_id"].to_pylist()):
+        expected = [row for row in rows[i] if row >= 0 and names[row] != query][: k - 1]
+        assert left.rows[i].tolist() == expected + [-1] * (k - 1 - len(expected))
+        assert left.ids[i].tolist() == names[left.rows[i]].tolist()
+        assert left.scores[i].tolist() == [k - list(rows[i]).index(row) for row in expected] + [-np.inf] * (
+            k - 1 - len(expected)
+        )
 
 
 OFFICIAL = {

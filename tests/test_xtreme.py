@@ -46,7 +46,8 @@ def test_tatoeba_both_directions(layout, tmp_path):
     found = xtreme.load_tatoeba("deu", folder=add_tatoeba(tmp_path, layout))
     assert list(found) == ["deu-eng", "eng-deu"]
     there, back = found.values()
-    assert (there.name, there.languages, back.languages) == ("tatoeba-deu-eng", ("deu",), ("eng",))
+    assert (there.name, there.languages, back.languages) == ("tatoeba-deu-eng", ("de",), ("en",))
+    assert (there.passage_lang, back.passage_lang) == ("en", "de")
     assert there.queries["text"].to_pylist() == back.passages.texts(0, 3) == ["Guten Tag", "Danke", "Ja"]
     assert back.queries["text"].to_pylist() == there.passages.texts(0, 3) == ["Good day", "Thanks", "Yes"]
     assert there.judgements["row"].to_pylist() == [0, 1, 2]

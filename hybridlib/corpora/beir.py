@@ -23,12 +23,12 @@ from hybridlib.corpora.files import cache_folder, parse_json
 from hybridlib.hub import explained, fetch
 from hybridlib.storage import make_parent, write_json
 
-# The public data sets of BEIR as MTEB has them, mteb/<name>, at the commits that the tasks of mteb 2.26.24 name; None:
-# they name another repository. CQADupStack is twelve data sets, whose results are averaged.
-REVISIONS: dict[str, str | None] = {
+# The public data sets of BEIR as MTEB has them, mteb/<name> or as named in REPOSITORIES, at the commits that the tasks
+# of mteb 2.26.24 name. CQADupStack is twelve data sets, whose results are averaged.
+REVISIONS = {
     "arguana": "c22ab2a51041ffd869aaddef7af8d8215647e41a",
     "climate-fever": "47f2ac6acb640fc46020b02a5b59fdda04d39380",
-    "cqadupstack-android": None,
+    "cqadupstack-android": "9be4c0e46342e8e3aff577a89b9a1ec9bc6b4af3",
     "cqadupstack-english": "ad9991cb51e31e31e430383c75ffb2885547b5f0",
     "cqadupstack-gaming": "4885aa143210c98657558c04aaf3dc47cfb54340",
     "cqadupstack-gis": "5003b3064772da1887988e05400cf3806fe491f2",
@@ -53,6 +53,7 @@ REVISIONS: dict[str, str | None] = {
     "touche2020": "a34f9a33db75fa0cbb21bb5cfc3dae8dc8bec93f",
     "trec-covid": "bb9466bac8153a0349341eb1b22e06409e78ef4e",
 }
+REPOSITORIES = {"cqadupstack-android": "CQADupstackAndroidRetrieval"}
 
 
 class Files(NamedTuple):
@@ -73,6 +74,9 @@ def load(
 ) -> Collection:
     """A data set of BEIR: `<folder>/<name>` in BEIR's format if it is there, else mteb/<name> from the hub.
 
+    As in BEIR's evaluation a document with the id of the query counts as the query itself and is dropped from what was
+    found for it (ArguAna's queries are documents of its corpus).
+
     Args:
         split: whose judgements; default "test", and "dev" for msmarco, as BEIR evaluates.
         folder: local copies; default $HYBRIDLIB_DATA.
@@ -87,15 +91,24 @@ def load(
     folder = folder or data_folder()
     local = Path(folder) / name if folder else None
     if local and local.is_dir():
-        return load_folder(local, split=split, output=output, empty=empty)
-    files = hub_files(f"mteb/{name}", revision=REVISIONS.get(name), split=split)
-    return from_files(f"{name}-{split}", files, output=output, empty=empty)
+        return load_folder(local, split=split, drop_own=name in REVISIONS, output=output, empty=empty)
+    files = hub_files(f"mteb/{REPOSITORIES.get(name, name)}", revision=REVISIONS.get(name), split=split)
+    return from_files(f"{name}-{split}", files, drop_own=True, output=output, empty=empty)
 
 
 def load_folder(
-    path: Path, *, split: str = "test", lang: str = "en", output: Path | None = None, empty: str = "error"
+    path: Path,
+    *,
+    split: str = "test",
+    lang: str = "en",
+    drop_own: bool = False,
+    output: Path | None = None,
+    empty: str = "error",
 ) -> Collection:
     """A folder in BEIR's format: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also with .gz.
+
+    Args:
+        drop_own: as `Collection`'s: ids of queries and documents are of one kind.
 
     Raises:
         FileNotFoundError: a file is lacking.
@@ -114,7 +127,8 @@ def load_folder(
                 f"{', '.join(splits) or 'none'}"
             )
         found.append([file])
-    return from_files(f"{path.name}-{split}", Files(*found), lang=lang, output=output, empty=empty)
+    options = {"lang": lang, "drop_own": drop_own, "output": output, "empty": empty}
+    return from_files(f"{path.name}-{split}", Files(*found), **options)
 
 
 def from_files(
@@ -123,10 +137,11 @@ def from_files(
     *,
     lang: str = "en",
     sampled: bool = False,
+    drop_own: bool = False,
     output: Path | None = None,
     empty: str = "error",
 ) -> Collection:
-    """The collection that these files hold; `sampled` as `collect.write_collection`'s."""
+    """The collection that these files hold; `sampled` and `drop_own` as `collect.write_collection`'s."""
     write = partial(
         write_collection,
         name=name,
@@ -134,8 +149,9 @@ def from_files(
         judgements=(row for path in files.judgements for row in records.beir_judgements(path)),
         passages=[(str(path), records.passages(path, empty=empty)) for path in files.corpus],
         sampled=sampled,
+        drop_own=drop_own,
     )
-    options = {"lang": lang, "sampled": sampled, "empty": empty}
+    options = {"lang": lang, "sampled": sampled, "drop_own": drop_own, "empty": empty}
     return prepared(name, [path for part in files for path in part], options, output, write)
 
 

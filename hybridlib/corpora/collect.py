@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from hybridlib.corpora.collection import ABOUT, NOT_THERE, PARTS, Collection, Passages, mapped
+from hybridlib.corpora.collection import ABOUT, FORM, NOT_THERE, PARTS, Collection, Passages, mapped
 from hybridlib.corpora.files import cache_folder, parse_json
 from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.corpora.rows import is_unicode
@@ -39,9 +39,10 @@ def build_collection(
     judgements: Iterable[tuple[str, str, int]],
     passages: Iterable[Part] | None,
     sampled: bool = False,
+    passage_lang: str | None = None,
 ) -> Collection:
     """A collection in memory; arguments and errors as `write_collection`'s. No passages: None."""
-    tables = _Tables(name, queries, judgements)
+    tables = _Tables(name, queries, judgements, passage_lang)
     if passages is None:
         return tables.collection(None, {})
     batches, hashes, places = [], [np.empty(0, np.uint64)], _Places()
@@ -63,6 +64,8 @@ def write_collection(
     judgements: Iterable[tuple[str, str, int]],
     passages: Iterable[Part],
     sampled: bool = False,
+    passage_lang: str | None = None,
+    drop_own: bool = False,
     about: dict | None = None,
 ) -> Collection:
     """Write a collection piece by piece and open it; no part of it that grows with the passages stays in memory.
@@ -76,6 +79,8 @@ def write_collection(
         passages: for each file its name and an iterator of (doc_id, text).
         sampled: the passages are a part of the full corpus: judgements of gain 0 or less whose passage is not among
             them are left out and counted. A relevant passage that is missing is an error in any case.
+        passage_lang: language of the passages; default that of the queries, where they have only one.
+        drop_own: as `Collection`'s.
         about: more to note in collection.json.
 
     Raises:
@@ -85,7 +90,7 @@ def write_collection(
     """
     folder = Path(folder)
     check_replaceable(folder)
-    tables, places = _Tables(name, queries, judgements), _Places()
+    tables, places = _Tables(name, queries, judgements, passage_lang, drop_own), _Places()
     with _room_in(folder), replace_folder(folder) as new, tempfile.TemporaryDirectory(dir=new, prefix="work-") as work:
         hashes = Path(work) / "hashes"
         with pa.OSFile(str(new / "passages.arrow"), "wb") as sink, open(hashes, "wb") as hash_file:
@@ -143,7 +148,7 @@ def prepared(
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if (folder / ABOUT).exists():
             about = parse_json((folder / ABOUT).read_bytes(), folder / ABOUT)
-            if about.get("name") == name and about.get("made_of") == made_of:
+            if (about.get("name"), about.get("form"), about.get("made_of")) == (name, FORM, made_of):
                 return Collection.load(folder)
         return write(folder=folder, about={"made_of": made_of})
 
@@ -152,9 +157,14 @@ class _Tables:
     """Queries and judgements, checked against each other; then the rows of the judged passages as these come by."""
 
     def __init__(
-        self, name: str, queries: Iterable[tuple[str, str, str]], judgements: Iterable[tuple[str, str, int]]
+        self,
+        name: str,
+        queries: Iterable[tuple[str, str, str]],
+        judgements: Iterable[tuple[str, str, int]],
+        passage_lang: str | None = None,
+        drop_own: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self.passage_lang, self.drop_own = name, passage_lang, drop_own
         self.queries = _frame(queries, QUERIES)
         self.judgements = _frame(judgements, JUDGEMENTS)
         self._check()
@@ -208,13 +218,16 @@ class _Tables:
         """The collection, once `settle` was called or where there are no passages."""
         judgements = self.judgements if "row" in self.judgements else self.judgements.assign(row=NOT_THERE)
         counts = {"queries without judgements": self.unjudged, **counts}
+        languages = tuple(dict.fromkeys(self.queries["lang"]))
         return Collection(
             self.name,
-            tuple(dict.fromkeys(self.queries["lang"])),
+            languages,
             pa.Table.from_pandas(self.queries, QUERIES, preserve_index=False),
             pa.Table.from_pandas(judgements, JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False),
             passages,
             {what: n for what, n in counts.items() if n},
+            self.passage_lang or (languages[0] if len(languages) == 1 else None),
+            self.drop_own,
         )
 
 
@@ -295,9 +308,12 @@ def _check_unique(name: str, hashes: np.ndarray, table: pa.Table, places: _Place
 
 def _description(made: Collection, folder: Path) -> dict:
     return {
+        "form": FORM,
         "name": made.name,
         "languages": made.languages,
         "counts": made.counts,
+        "passage_lang": made.passage_lang,
+        "drop_own": made.drop_own,
         "sizes": made.sizes(),
         "passages": made.passages.fingerprint,
         "fingerprint": made.fingerprint,

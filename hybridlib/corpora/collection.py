@@ -18,6 +18,7 @@ from hybridlib.corpora.files import parse_json
 from hybridlib.corpora.fingerprint import fingerprint
 
 ABOUT = "collection.json"
+FORM = 2  # of what lies in a folder; raised when that changes
 PARTS = ("queries", "judgements", "passages")  # each in a file <part>.arrow
 NOT_THERE = -1  # row of a judged passage that the collection does not hold
 
@@ -70,6 +71,8 @@ class Collection:
         judgements: query_id, doc_id, gain (whole number, 1 or more is relevant), row (of the passage, or NOT_THERE).
         passages: None where the collection was loaded without.
         counts: what was left out, such as {"queries without judgements": 2914}; zeros are not listed.
+        passage_lang: language of the passages; None where they have several.
+        drop_own: a passage with the query's own id is the query itself and no find, as in BEIR's ArguAna.
     """
 
     name: str
@@ -78,12 +81,15 @@ class Collection:
     judgements: pa.Table
     passages: Passages | None
     counts: dict[str, int]
+    passage_lang: str | None = None
+    drop_own: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the collection holds."""
-        passages = pa.table({"fingerprint": [self.passages.fingerprint if self.passages else ""]})
-        return fingerprint(self.name, self.queries, self.judgements, passages)
+        about = {"fingerprint": [self.passages.fingerprint if self.passages else ""]}
+        about |= {"drop_own": [1]} if self.drop_own else {}
+        return fingerprint(self.name, self.queries, self.judgements, pa.table(about))
 
     def sizes(self) -> dict[str, int | None]:
         """Numbers of queries, of judgements, of those that are relevant, and of passages (None: loaded without)."""
@@ -102,12 +108,14 @@ class Collection:
 
         Raises:
             FileNotFoundError: the folder holds none.
-            ValueError: a file has another size than when it was written.
+            ValueError: a file has another size than when it was written, or all are of another version's form.
         """
         folder = Path(folder)
         if not (folder / ABOUT).exists():
             raise FileNotFoundError(f"{folder}: no collection here; write one with write_collection or a loader")
         about = parse_json((folder / ABOUT).read_bytes(), folder / ABOUT)
+        if about.get("form") != FORM:
+            raise ValueError(f"{folder / ABOUT}: written by another version of hybridlib; remove the folder, load anew")
         for file, size in about["bytes"].items():
             found = (folder / file).stat().st_size if (folder / file).exists() else 0
             if found != size:
@@ -116,7 +124,8 @@ class Collection:
                 )
         queries, judgements, passages = (mapped(folder / f"{part}.arrow") for part in PARTS)
         passages = Passages(passages, about["passages"])
-        return cls(about["name"], tuple(about["languages"]), queries, judgements, passages, about["counts"])
+        more = {name: about[name] for name in ("passage_lang", "drop_own")}
+        return cls(about["name"], tuple(about["languages"]), queries, judgements, passages, about["counts"], **more)
 
 
 def mapped(path: Path) -> pa.Table:

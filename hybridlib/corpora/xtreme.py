@@ -48,7 +48,7 @@ def load_tatoeba(code: str, *, folder: Path | None = None) -> dict[str, Collecti
 
     Returns:
         {"<code>-eng": queries in the language, passages English; "eng-<code>": the other way}. A sentence's id is its
-        line, from 00001. The task's number is the mean of the measure ACCURACY.
+        line, from 00001. Languages are ISO 639-1 where XTREME_R knows them. The task's number is the mean of ACCURACY.
 
     Raises:
         FileNotFoundError: no such file; the text says where to get it.
@@ -56,14 +56,16 @@ def load_tatoeba(code: str, *, folder: Path | None = None) -> dict[str, Collecti
     """
     pairs = list(tatoeba_pairs(code, folder=folder))
     sides = {code: [pair[0] for pair in pairs], "eng": [pair[1] for pair in pairs]}
+    short = {code: XTREME_R.get(code, code), "eng": "en"}
     ids = [f"{number:05}" for number in range(1, len(pairs) + 1)]
     found = {}
     for a, b in ((code, "eng"), ("eng", code)):
         found[f"{a}-{b}"] = build_collection(
             f"tatoeba-{a}-{b}",
-            queries=[(identifier, a, text) for identifier, text in zip(ids, sides[a], strict=True)],
+            queries=[(identifier, short[a], text) for identifier, text in zip(ids, sides[a], strict=True)],
             judgements=[(identifier, identifier, 1) for identifier in ids],
             passages=[(f"{code}-eng", list(zip(ids, sides[b], strict=True)))],
+            passage_lang=short[b],
         )
     return found
 

@@ -61,7 +61,7 @@ def _sentences(benchmark: Benchmark, asked: str, answered: str) -> Collection:
     name = f"{SENTENCES}{asked}-{answered}"
     judgements = [(q, f"{answered}:{q.partition(':')[2]}", 1) for q, *_ in sides[0]]
     passages = [(name, [(id, text) for id, _, text in sides[1]])]
-    return build_collection(name, queries=sides[0], judgements=judgements, passages=passages)
+    return build_collection(name, queries=sides[0], judgements=judgements, passages=passages, passage_lang=answered)
 
 
 def _rows(table, columns: Iterable[str], languages: list[str]) -> list[tuple]:
