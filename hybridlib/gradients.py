@@ -10,7 +10,7 @@ one, so the memory is that of one part, for a third more computing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,10 +92,14 @@ class Gradients:
         encoder: on the device of its process.
         settings: of the training run.
         processes: those that share a batch.
+
+    Raises:
+        ValueError: the settings ask for torch.compile, which does not work on this machine.
     """
 
     def __init__(self, encoder: Encoder, settings: TrainingSettings, processes: PartialState) -> None:
         self.encoder, self.settings, self.processes = encoder, settings, processes
+        self._compiled = _compiled(encoder) if settings.compile else encoder
         self.part_tokens = settings.part_tokens or _usual_tokens(encoder)
 
     def backward(self, prepared: PreparedBatch, scale: float = 1.0) -> float:
@@ -164,7 +168,8 @@ class Gradients:
         ids = [prepared.ids[place] for place in places]
         length = None if self.part_tokens == WHOLE else self._length(max(map(len, ids)))
         pad = self.encoder.tokenizer.pad_token_id or 0
-        return self.encoder(**padded(ids, pad, self.encoder.device, length)).float()
+        compute = self._compiled if self.encoder.training else self.encoder  # a second translation would cost as much
+        return compute(**padded(ids, pad, self.encoder.device, length)).float()
 
     def _gathered(self, prepared: PreparedBatch, local: torch.Tensor) -> torch.Tensor:
         """Vectors of all processes' texts, one process after the other."""
@@ -224,6 +229,16 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.get_device_module(device).manual_seed(seed)
+
+
+def _compiled(encoder: Encoder) -> Callable[..., torch.Tensor]:
+    """The encoder, translated when it is first called, for parts of any shape; random numbers are those of torch."""
+    try:
+        torch.compile(torch.neg)(torch.ones(1, device=encoder.device))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"compile: torch.compile does not work on this machine ({reason}); leave it off") from error
+    return torch.compile(encoder, dynamic=True, options={"fallback_random": True})
 
 
 def _usual_tokens(encoder: Encoder) -> float:

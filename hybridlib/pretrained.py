@@ -85,6 +85,7 @@ class PretrainedSettings:
     precision: str = "auto"
     cached: bool = False
     part_tokens: int | None = None
+    compile: bool = False
     validation_strategy: str = "en-en"
     validation_batches: int = 20
     validate_every: int = 500

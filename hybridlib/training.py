@@ -50,6 +50,8 @@ class TrainingSettings:
         cached: recompute vectors part by part, so that memory does not grow with the batch; see `hybridlib.gradients`.
         part_tokens: texts are sorted by length and computed in parts of so many tokens, padding included; None: as the
             device likes it (1,536 on a CPU, 32,768 on a GPU; without layers queries and passages as they come).
+        compile: let torch.compile translate the encoder, a minute or more at the start, for faster steps; the same
+            dropout, results equal but for rounding. benchmarks/README.md has where it pays.
     """
 
     learning_rate: float = 3e-5
@@ -67,6 +69,7 @@ class TrainingSettings:
     precision: str = "no"
     cached: bool = False
     part_tokens: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature", "max_grad_norm", "validate_every", "checkpoint_every"):

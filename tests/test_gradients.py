@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -93,6 +94,26 @@ def test_cached_are_those_of_kept_graphs_with_dropout(part_tokens):
     assert_close(cached, kept)
     assert gradients_of(model, replace(settings, seed=1))[0] != loss, "dropout follows the seed"
     assert gradients_of(encoder(CORPUS, layers=2), settings)[0] != loss, "there was dropout"
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_are_those_of_plain_torch_with_dropout():
+    """Two shapes of parts, cached, so both ways through the encoder; its first call translates."""
+    settings = replace(SETTINGS, part_tokens=40, cached=True)
+    model = dropping(encoder(CORPUS, layers=1), 0.3)
+    loss, plain = gradients_of(model, settings)
+    again, compiled = gradients_of(model, replace(settings, compile=True))
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert_close(compiled, plain)
+
+
+def test_without_a_compiler_it_says_so(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("InvalidCxxCompiler: none found\n\nmore")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ValueError, match=r"compile: torch.compile does not work .*\(InvalidCxxCompiler: none found\)"):
+        gradients_of(encoder(CORPUS), replace(SETTINGS, compile=True))
 
 
 def test_cached_holds_the_graph_of_one_part_only():
