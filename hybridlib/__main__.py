@@ -90,7 +90,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="no: fp32")
     parser.add_argument("--cached", action="store_true", help="memory of a part, whatever the batch size; slower")
     parser.add_argument("--part-tokens", type=int, help="padded tokens computed at once (None: as the device likes it)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: a minute or more, then faster steps")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile: a minute or more, then faster in bf16"
+    )
     parser.add_argument("--dropout", type=float, help="probability, in all layers (None: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0)
     _add_encoder(parser)
@@ -135,7 +137,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Complete runs are used again. Under `accelerate launch` each run trains on all processes."
     parser.add_argument("--profile", default="paper", help="smoke, demo, colab or paper")
-    parser.add_argument("--strategy", nargs="+", help="only these: x-x-mono, x-y, hybrid (None: all)")
+    parser.add_argument("--strategy", nargs="+", choices=("x-x-mono", "x-y", "hybrid", "x-x", "en-en"),
+        help="only these (None: the first three)")  # fmt: skip
     parser.add_argument("--seed", type=int, nargs="+", help="only these of the profile's seeds")
     parser.add_argument("--search", nargs="+", default=[], metavar="NAME",
         help="what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`")  # fmt: skip

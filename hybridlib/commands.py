@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -58,8 +59,8 @@ def train(arguments: argparse.Namespace) -> int:
     from hybridlib.tokens import TokenizedPairs
     from hybridlib.training import TrainingSettings, train
 
+    processes = all_processes(arguments.device)  # before the encoder: gives each process its own GPU
     encoder = _encoder(arguments)
-    processes = all_processes(arguments.device)
     corpus, validation = _mixed(arguments.pairs, arguments.output / "pairs", processes), None
     options = {"batch_size": arguments.batch_size, "seed": arguments.seed, "languages": arguments.languages}
     options |= {"mixture": arguments.mixture, "steps": arguments.steps, "alpha": arguments.alpha}
@@ -142,7 +143,8 @@ def search(arguments: argparse.Namespace) -> int:
 
     measures = arguments.measures or retrieval.MEASURES
     metrics.check(measures)
-    encoder, processes = _encoder(arguments), all_processes(arguments.device)
+    processes = all_processes(arguments.device)  # before the encoder: gives each process its own GPU
+    encoder = _encoder(arguments)
     options = {"shard_size": arguments.shard_size, "batch_tokens": arguments.batch_tokens}
     options |= {"dtype": _dtype(arguments.precision), "progress": not arguments.quiet}
     options["score_dtype"] = _dtype(arguments.score_precision) or torch.float32
@@ -169,12 +171,10 @@ def experiment(arguments: argparse.Namespace) -> int:
 
     values = {name: literal(text) for name, text in arguments.parameters}
     study, processes = experiment.study(arguments.profile, **values), all_processes()
-    wanted = (arguments.strategy or ("x-x-mono", "x-y", "hybrid"), arguments.seed or study.settings.seeds)
+    runs = _runs(study, arguments.strategy or ["x-x-mono", "x-y", "hybrid"], arguments.seed or study.settings.seeds)
     groups = ([name] if name not in wider.BENCHMARKS else wider.names(study, name) for name in arguments.search)
     collections = [one for group in groups for name in group for one in study.collections(name)]  # before any training
-    for run in study.all_runs():
-        if run.strategy not in wanted[0] or run.seed not in wanted[1]:
-            continue
+    for run in runs:
         folder = study.train(run)
         if processes.is_main_process:
             print(f"{run.name}: {folder / 'encoder'}; measured in {study.evaluation(run)}", flush=True)
@@ -185,6 +185,17 @@ def experiment(arguments: argparse.Namespace) -> int:
                 print(f"{run.name}: {collection.name} searched in {searched}", flush=True)
     processes.destroy_process_group()
     return 0
+
+
+def _runs(study, strategies: Sequence[str], seeds: Sequence[int]) -> list:
+    """The runs of these strategies and seeds, those of all mixing ratios among them."""
+    unknown = [str(seed) for seed in seeds if seed not in study.settings.seeds]
+    if unknown:
+        known = " ".join(map(str, study.settings.seeds))
+        raise ValueError(f"--seed {' '.join(unknown)}: the profile has {known}; -p seeds sets others")
+    found = study.all_runs()
+    more = [name for name in strategies if name not in {run.strategy for run in found}]
+    return [run for run in found + study.runs(more) if run.strategy in strategies and run.seed in seeds]
 
 
 def tables(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from hybridlib.corpora.collection import Collection
 from hybridlib.corpora.embedded import LANGUAGES, TRAINED, EmbeddedCorpus, build_corpus, train_tokenizer
 from hybridlib.corpora.embedded.collections import collections
 from hybridlib.encoder import Encoder
+from hybridlib.gradients import all_processes
 from hybridlib.parameters import changed
 from hybridlib.pretrained import COLAB, PAPER, PretrainedSettings
 from hybridlib.pretrained_study import PretrainedStudy
@@ -279,7 +280,9 @@ class EmbeddedStudy(Study):
         self._finish(encoder, folder, log)
 
     def _load_or_make(self, name: str, parameters: dict, make: Callable[[Path], None]) -> Path:
-        return self.store.load_or_make(name, {**parameters, "corpus": self.fingerprint}, ROOMS, make)
+        return self.store.load_or_make(
+            name, {**parameters, "corpus": self.fingerprint}, ROOMS, make, together=all_processes()
+        )
 
 
 def study(

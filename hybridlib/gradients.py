@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +35,14 @@ CPU_TOKENS, GPU_TOKENS = 1536, 32768  # of a part where the settings leave it op
 MULTIPLE = 8  # tokens: lengths are padded to it, since oneDNN keeps a kernel for each, and tensor cores like it
 MAX_WASTE = 0.2  # share of a part's tokens that may be padding: less makes so many parts that their start costs more
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PATIENCE = timedelta(days=1)  # of processes that wait while one writes a corpus; the launcher notices a dead one itself
 WHOLE = float("inf")  # all queries together, and all passages
 
 
 def all_processes(device: str | torch.device | None = None) -> PartialState:
     """The processes that `accelerate launch` or torchrun started, or this one alone; on CPUs without an accelerator."""
-    return PartialState(cpu=torch.device(device or "cuda").type == "cpu" or not torch.accelerator.is_available())
+    on_cpu = torch.device(device or "cuda").type == "cpu" or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu, timeout=PATIENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,10 +236,11 @@ def _seed(device: torch.device, seed: int) -> None:
 
 def _compiled(encoder: Encoder) -> Callable[..., torch.Tensor]:
     """The encoder, translated when it is first called, for parts of any shape; random numbers are those of torch."""
+    torch.compiler.reset()  # an earlier encoder's translations count against the limit of one function's
     try:
         torch.compile(torch.neg)(torch.ones(1, device=encoder.device))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(f"compile: torch.compile does not work on this machine ({reason}); leave it off") from error
     return torch.compile(encoder, dynamic=True, options={"fallback_random": True})
 

@@ -14,6 +14,10 @@ from hybridlib.languages import NLLB
 FAMILIES = ({code[:2]: code for code in FAIRSEQ_LANGUAGE_CODES}, {lang: f"__{lang}__" for lang in NLLB}, NLLB)
 
 
+class NoLanguageCode(ValueError):
+    """A language that an encoder which puts codes beside texts has no code for."""
+
+
 @dataclass(frozen=True)
 class LanguageCodes:
     """The codes of a tokenizer.
@@ -47,9 +51,14 @@ class LanguageCodes:
                 f"this encoder puts a language code beside each text: give languages, a list with one for each of the "
                 f"{len(texts)} texts"
             )
-        for lang in dict.fromkeys(languages):
-            if lang not in self.tokens:
-                raise ValueError(f"this encoder has no code for {lang!r}; it knows {' '.join(sorted(self.tokens))}")
+        self.require(languages, "texts")
+
+    def require(self, languages: Sequence[str], name: str) -> None:
+        """NoLanguageCode where one of these languages, of what has that name, has none."""
+        lacking = [repr(lang) for lang in dict.fromkeys(languages) if lang not in self.tokens]
+        if lacking:
+            known = " ".join(sorted(self.tokens))
+            raise NoLanguageCode(f"{name}: this encoder has no code for {', '.join(lacking)}; it knows {known}")
 
     def put(self, ids: list[list[int]], languages: Sequence[str]) -> None:
         """Replace the code that the tokenizer put into each text's ids by that of the text's own language."""

@@ -118,6 +118,7 @@ def with_variants(collection: Collection, variants: Sequence[Variant]) -> Collec
     return replace(
         collection,
         name=f"{collection.name}-with-noise",
+        own=collection.own and collection.own * (1 + len(variants)),
         queries=pa.Table.from_pandas(pd.concat(asked), QUERIES, preserve_index=False),
         judgements=pa.Table.from_pandas(
             pd.concat(judged), JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hybridlib.corpora.collection import Collection
+from hybridlib.language_codes import NoLanguageCode
 from hybridlib.layout import CheckpointError
 from hybridlib.presets import PAPER, PRESETS
 from hybridlib.study import Run, Study
@@ -102,34 +103,22 @@ def search_rows(
     for name, one in others.items():
         try:
             for collection in collections:
-                rows = _rows(one, collection)
-                if rows is None:
-                    spoken = " ".join(sorted({*collection.languages, collection.passage_lang or "several languages"}))
-                    left_out[name, collection.name] = f"its tokenizer has no language code for {spoken}"
-                else:
-                    frames.append(rows.assign(strategy=name, alpha=np.nan))
+                try:
+                    frames.append(_rows(one, collection).assign(strategy=name, alpha=np.nan))
+                except NoLanguageCode as error:
+                    left_out[name, collection.name] = str(error).partition(";")[0]
         except CheckpointError as error:
             frames = [frame for frame in frames if frame["strategy"].iloc[0] != name]
             left_out[name, EVERYWHERE] = f"{error}. Fetch it where there is a network, or leave it out of `others`"
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), left_out
 
 
-def _rows(one: Study, collection: Collection) -> pd.DataFrame | None:
-    """Rows of an encoder as it is; None where it needs a language code and has none for the collection.
-
-    A search that fails is asked for its reason afterwards: one that is complete needs no encoder at hand.
-    """
+def _rows(one: Study, collection: Collection) -> pd.DataFrame:
+    """Rows of an encoder as it is."""
     frames, first = [], {}
     for seed in one.settings.seeds:
         run = Run("none", first.setdefault(one.start_key(seed), seed))
-        try:
-            rows = one.search_rows([run], [collection])
-        except ValueError:
-            codes = one.start_encoder(run.seed).codes
-            if codes is None or {*collection.languages, collection.passage_lang} <= set(codes.tokens):
-                raise
-            return None
-        frames.append(rows.assign(seed=seed))
+        frames.append(one.search_rows([run], [collection]).assign(seed=seed))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -19,6 +19,7 @@ from hybridlib import metrics, trec
 from hybridlib.corpora.collection import Collection
 from hybridlib.encoder import Encoder
 from hybridlib.gradients import all_processes
+from hybridlib.language_codes import LanguageCodes, NoLanguageCode
 from hybridlib.search import search
 from hybridlib.storage import replace_file, write_json
 from hybridlib.topk import Hits as HitsWithIds
@@ -108,13 +109,18 @@ def search_collection(
         options: of `search`.
 
     Raises:
+        NoLanguageCode: the encoder puts a language code beside each text and has none for these.
         ValueError, OSError: as `search`, or a measure is unknown.
     """
     metrics.check(measures)
+    if depth < 1:
+        raise ValueError(f"depth is {depth}: give at least 1")
     texts, languages = (collection.queries[column].to_pylist() for column in ("text", "lang"))
+    if encoder.codes:
+        _check_codes(encoder.codes, collection)
     options |= {"query_languages": languages, "passage_language": collection.passage_lang}
-    hits = search(collection.passages, encoder, texts, depth + collection.drop_own, shards, **options)
-    hits = without_own(collection, hits) if collection.drop_own else hits
+    hits = search(collection.passages, encoder, texts, depth + (collection.own is not None), shards, **options)
+    hits = without_own(collection, hits) if collection.own else hits
     result = measure(collection, hits, measures)
     if all_processes(encoder.device).is_main_process:
         result.save(folder)
@@ -123,14 +129,23 @@ def search_collection(
     return result
 
 
+def _check_codes(codes: LanguageCodes, collection: Collection) -> None:
+    if collection.passage_lang is None:
+        raise NoLanguageCode(
+            f"{collection.name}: its passages are in several languages and none says in which, so this encoder's "
+            "language codes cannot be set; search a collection of one language"
+        )
+    codes.require([*collection.languages, collection.passage_lang], collection.name)
+
+
 def without_own(collection: Collection, hits: HitsWithIds) -> HitsWithIds:
-    """The hits without each query's own passage, the one with its id; one place less, so that nobody has a gap."""
-    own = hits.ids == np.array(collection.queries["query_id"].to_pylist(), dtype=object)[:, None]
-    order = np.argsort(own, axis=1, kind="stable")[:, :-1]  # the others in their order
-    own, rows, scores, ids = (np.take_along_axis(x, order, axis=1) for x in (own, hits.rows, hits.scores, hits.ids))
-    return replace(
-        hits, rows=np.where(own, -1, rows), scores=np.where(own, -np.inf, scores), ids=np.where(own, "", ids)
-    )
+    """The hits without the passage that is the query itself (`Collection.own`), in one place less."""
+    own = hits.ids == np.array(collection.own, dtype=object)[:, None]
+    order = np.argsort(own, axis=1, kind="stable")[
+        :, :-1
+    ]  # the others in their order; what falls off is the own or last
+    rows, scores, ids = (np.take_along_axis(x, order, axis=1) for x in (hits.rows, hits.scores, hits.ids))
+    return replace(hits, rows=rows, scores=scores, ids=ids)
 
 
 def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASURES) -> Retrieval:

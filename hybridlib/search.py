@@ -217,6 +217,7 @@ class _Work:
 
     def finish(self, shard: _Shard) -> None:
         """Search one shard and write its file."""
+        queries = self._query_vectors  # first: a query that cannot be encoded ends the search before any passage
         ids, texts = self._ids(shard), self.corpus.texts(shard.start, shard.stop)
         if len(texts) != len(ids):
             raise ValueError(
@@ -231,7 +232,7 @@ class _Work:
             vectors = self._encode([texts[i] for i in order], self.encoder.passage_prefix, languages)
         except ValueError as error:
             raise ValueError(f"{shard}: {error}") from error
-        hits = top_k_distinct(self._query_vectors, vectors, self.k, **self.scoring)
+        hits = top_k_distinct(queries, vectors, self.k, **self.scoring)
         order, names = np.array([*order, -1]), np.array([*(ids[i] for i in order), ""], dtype=object)
         rows = np.where(hits.rows < 0, -1, order[hits.rows] + shard.start)
         about = {"key": self.key, "ids": _digest(ids), "device": str(self.encoder.device)}

@@ -282,6 +282,7 @@ class Study(ABC):
     def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
         options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
         search_collection(collection, self.encoder(run), depth, folder, shards=folder / "shards", **options)
+        all_processes().wait_for_everyone()  # who is slow may still read a shard
         if all_processes().is_main_process:
             shutil.rmtree(folder / "shards")
 

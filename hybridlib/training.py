@@ -1,4 +1,5 @@
-"""One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit.
+"""One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit
+(with `compile` but for rounding).
 
 A checkpoint is one safetensors file (weights and optimizer; JSON in its header), replaced by rename: it is there whole
 or not at all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the seed
@@ -50,8 +51,8 @@ class TrainingSettings:
         cached: recompute vectors part by part, so that memory does not grow with the batch; see `hybridlib.gradients`.
         part_tokens: texts are sorted by length and computed in parts of so many tokens, padding included; None: as the
             device likes it (1,536 on a CPU, 32,768 on a GPU; without layers queries and passages as they come).
-        compile: let torch.compile translate the encoder, a minute or more at the start, for faster steps; the same
-            dropout, results equal but for rounding. benchmarks/README.md has where it pays.
+        compile: let torch.compile translate the encoder, a minute or more at the start, for faster steps in half
+            precision (benchmarks/README.md says how much); the same dropout, results equal but for rounding.
     """
 
     learning_rate: float = 3e-5

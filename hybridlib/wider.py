@@ -19,7 +19,7 @@ from hybridlib.study import Study
 
 LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA
 COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, three of each group, to spare a free GPU's hours
-COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # the smallest but arguana, whose queries are passages
+COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # three small ones
 BENCHMARKS = ("miracl", "tydiqa", "beir", "tatoeba")
 NDCG, RECALL = "ndcg@10", "recall@100"
 

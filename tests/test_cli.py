@@ -291,6 +291,8 @@ def test_the_experiment_makes_the_searches_of_its_runs(tmp_path, monkeypatch, ca
     parameters = {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2", "extra_candidates": "0"}
     command = ["experiment", "--profile", "smoke", "--strategy", "x-y"]
     command += [word for name, value in parameters.items() for word in ("-p", name, value)]
+    assert main([*command, "--seed", "0", "7"]) == 1
+    assert "--seed 7: the profile has 0; -p seeds sets others" in capsys.readouterr().err
     assert main([*command, "--search", "embedded-xx"]) == 1
     assert "embedded-xx: no such collection" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("x-y*")), "collections are looked for before any training"
@@ -299,6 +301,24 @@ def test_the_experiment_makes_the_searches_of_its_runs(tmp_path, monkeypatch, ca
     names = ["embedded-de", "embedded-sentences-de-en", "embedded-sentences-en-de"]
     assert said == [f"x-y-seed0: {name}" for name in names]
     assert all(list((tmp_path / "runs").glob(f"search-{name}-x-y-seed0-*/done.json")) for name in names)
+
+
+def test_two_processes_make_the_experiment_on_the_embedded_corpus(tmp_path):
+    """Other runs than the three strategies too; one process then finds them complete."""
+    launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "hybridlib"]
+    command = ["experiment", "--profile", "smoke", "--strategy", "en-en"]
+    for name, value in {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2"}.items():
+        command += ["-p", name, value]
+    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path)}
+    together = [sys.executable, "-m", "accelerate.commands.launch", *launch, *command]
+    said = []
+    for words in (together, [sys.executable, "-m", "hybridlib", *command]):
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1] and said[0].startswith("en-en-seed0: ")
+    assert len(list((tmp_path / "runs").glob("en-en-seed0-*/done.json"))) == 1
 
 
 def test_two_processes_make_the_searches_together(things, start, pairs, data_folder, tmp_path):

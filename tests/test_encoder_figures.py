@@ -126,7 +126,7 @@ def test_a_language_without_a_code_is_left_out_and_not_counted(study):
     others = other_encoders.studies(study, [*names, str(study.root / "nowhere")])
     rows, left_out = other_encoders.search_rows(others, [collection("de"), collection("yo")])
     assert set(left_out) == {(names[0], "made-yo"), (str(study.root / "nowhere"), other_encoders.EVERYWHERE)}
-    assert left_out[names[0], "made-yo"] == "its tokenizer has no language code for yo"
+    assert left_out[names[0], "made-yo"] == "made-yo: this encoder has no code for 'yo'"
     counts = rows.groupby(["strategy", "candidate_lang", "seed"]).size()
     assert counts.to_dict() == {
         (name, made, seed): 3 for name, made in ((names[0], "made-de"), (names[1], "made-de"), (names[1], "made-yo"))
@@ -147,7 +147,15 @@ def test_other_faults_are_not_taken_for_a_lacking_code(study):
         one.search_rows = torn
     with pytest.raises(ValueError, match="torn"):
         other_encoders.search_rows(others, [collection("de")])
-    assert other_encoders.search_rows(others, [collection("yo")])[0].empty
+
+
+def test_a_pool_of_several_languages_is_left_out_where_codes_are_wanted(study):
+    asked = [("q1", "de", "deask thing1"), ("q2", "en", "enask thing2")]
+    told = [("made", [("p1", "detell thing1"), ("p2", "entell thing2")])]
+    pooled = build_collection("pool", queries=asked, judgements=[("q1", "p1", 1), ("q2", "p2", 1)], passages=told)
+    others = other_encoders.studies(study, [str(study.root / "mbart50")])
+    rows, left_out = other_encoders.search_rows(others, [pooled])
+    assert rows.empty and "pool: its passages are in several languages" in "".join(left_out.values())
 
 
 def test_each_encoder_is_used_in_its_own_way(study):

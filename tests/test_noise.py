@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from hybridlib import experiment, wider
 from hybridlib.corpora.collect import build_collection
 from hybridlib.experiment import Run
 from hybridlib.noise import KINDS, Variant, add_noise, graphemes, letters, split, with_variants
+from hybridlib.retrieval import without_own
+from hybridlib.topk import Hits
 
 QUESTIONS = {
     "ar": "مَتى وُلِدَ ابن خلدون؟",
@@ -167,6 +170,15 @@ def test_with_variants_repeats_queries_and_judgements():
     for variant in VARIANTS:
         own = judged[judged["query_id"].str.endswith(f"#{variant.name}")]
         assert own[["doc_id", "gain", "row"]].values.tolist() == judged[["doc_id", "gain", "row"]][:4].values.tolist()
+
+
+def test_what_is_the_query_itself_stays_so_with_noise():
+    """Of ArguAna the passage with the query's id is no find, for noisy queries neither."""
+    clean = replace(small(), own=("d1", "d2", "d1"))
+    noisy = with_variants(clean, VARIANTS)
+    rows = np.array([[0, 1]] * len(noisy.queries))
+    hits = Hits(rows, np.array([[0.9, 0.8]] * len(rows)), np.array(["d1", "d2"], dtype=object)[rows])
+    assert without_own(noisy, hits).ids[:, 0].tolist() == ["d2", "d1", "d2"] * 4
 
 
 def test_variants_are_told_apart():

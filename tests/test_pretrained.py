@@ -259,6 +259,8 @@ def test_the_plan_says_runs_downloads_disk_and_hours(hub, tmp_path):
     assert (
         "searches (07_miracl)" in searching and "90,416,887 passages" in searching and searching.count("labse  ") == 3
     )
+    english = "\n".join(describe(studies, ["10_english"]))
+    assert "5 strategies (en-en, " in english and "= 10 trainings" in english and "passages (Table 11)" not in english
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 

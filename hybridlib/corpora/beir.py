@@ -75,7 +75,7 @@ def load(
     """A data set of BEIR: `<folder>/<name>` in BEIR's format if it is there, else mteb/<name> from the hub.
 
     As in BEIR's evaluation a document with the id of the query counts as the query itself and is dropped from what was
-    found for it (ArguAna's queries are documents of its corpus).
+    found for it (ArguAna's queries are documents of its corpus), in the data sets of REVISIONS.
 
     Args:
         split: whose judgements; default "test", and "dev" for msmarco, as BEIR evaluates.
@@ -93,7 +93,7 @@ def load(
     if local and local.is_dir():
         return load_folder(local, split=split, drop_own=name in REVISIONS, output=output, empty=empty)
     files = hub_files(f"mteb/{REPOSITORIES.get(name, name)}", revision=REVISIONS.get(name), split=split)
-    return from_files(f"{name}-{split}", files, drop_own=True, output=output, empty=empty)
+    return from_files(f"{name}-{split}", files, drop_own=name in REVISIONS, output=output, empty=empty)
 
 
 def load_folder(
@@ -108,7 +108,7 @@ def load_folder(
     """A folder in BEIR's format: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, each also with .gz.
 
     Args:
-        drop_own: as `Collection`'s: ids of queries and documents are of one kind.
+        drop_own: a document with the id of a query is that query itself; see `Collection.own`.
 
     Raises:
         FileNotFoundError: a file is lacking.

@@ -40,9 +40,10 @@ def build_collection(
     passages: Iterable[Part] | None,
     sampled: bool = False,
     passage_lang: str | None = None,
+    drop_own: bool = False,
 ) -> Collection:
     """A collection in memory; arguments and errors as `write_collection`'s. No passages: None."""
-    tables = _Tables(name, queries, judgements, passage_lang)
+    tables = _Tables(name, queries, judgements, passage_lang, drop_own)
     if passages is None:
         return tables.collection(None, {})
     batches, hashes, places = [], [np.empty(0, np.uint64)], _Places()
@@ -80,7 +81,7 @@ def write_collection(
         sampled: the passages are a part of the full corpus: judgements of gain 0 or less whose passage is not among
             them are left out and counted. A relevant passage that is missing is an error in any case.
         passage_lang: language of the passages; default that of the queries, where they have only one.
-        drop_own: as `Collection`'s.
+        drop_own: a passage with the id of a query is that query itself; see `Collection.own`.
         about: more to note in collection.json.
 
     Raises:
@@ -135,7 +136,7 @@ def prepared(
 ) -> Collection:
     """The collection made of these files if it lies in `output` already, else a new one written there.
 
-    It is the same if name, options, and each file's name, size and time of change are.
+    It is the same if name, options, and each file's name, size and time of change are, and the form of the folder.
 
     Args:
         output: default a folder of the package's cache, `collections/<name>`.
@@ -164,8 +165,10 @@ class _Tables:
         passage_lang: str | None = None,
         drop_own: bool = False,
     ) -> None:
-        self.name, self.passage_lang, self.drop_own = name, passage_lang, drop_own
+        self.name, self.drop_own = name, drop_own
         self.queries = _frame(queries, QUERIES)
+        spoken = self.queries["lang"].unique()
+        self.passage_lang = passage_lang or (spoken[0] if len(spoken) == 1 else None)
         self.judgements = _frame(judgements, JUDGEMENTS)
         self._check()
         judged = self.queries["query_id"].isin(self.judgements["query_id"])
@@ -218,16 +221,15 @@ class _Tables:
         """The collection, once `settle` was called or where there are no passages."""
         judgements = self.judgements if "row" in self.judgements else self.judgements.assign(row=NOT_THERE)
         counts = {"queries without judgements": self.unjudged, **counts}
-        languages = tuple(dict.fromkeys(self.queries["lang"]))
         return Collection(
             self.name,
-            languages,
+            tuple(dict.fromkeys(self.queries["lang"])),
             pa.Table.from_pandas(self.queries, QUERIES, preserve_index=False),
             pa.Table.from_pandas(judgements, JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False),
             passages,
             {what: n for what, n in counts.items() if n},
-            self.passage_lang or (languages[0] if len(languages) == 1 else None),
-            self.drop_own,
+            self.passage_lang,
+            tuple(self.queries["query_id"]) if self.drop_own else None,
         )
 
 
@@ -313,7 +315,7 @@ def _description(made: Collection, folder: Path) -> dict:
         "languages": made.languages,
         "counts": made.counts,
         "passage_lang": made.passage_lang,
-        "drop_own": made.drop_own,
+        "drop_own": made.own is not None,
         "sizes": made.sizes(),
         "passages": made.passages.fingerprint,
         "fingerprint": made.fingerprint,

@@ -72,7 +72,8 @@ class Collection:
         passages: None where the collection was loaded without.
         counts: what was left out, such as {"queries without judgements": 2914}; zeros are not listed.
         passage_lang: language of the passages; None where they have several.
-        drop_own: a passage with the query's own id is the query itself and no find, as in BEIR's ArguAna.
+        own: of each query the id of the passage that is the query itself and so no find, as in BEIR's ArguAna; such a
+            passage need not be there. None: the collection has none.
     """
 
     name: str
@@ -82,14 +83,14 @@ class Collection:
     passages: Passages | None
     counts: dict[str, int]
     passage_lang: str | None = None
-    drop_own: bool = False
+    own: tuple[str, ...] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything the collection holds."""
-        about = {"fingerprint": [self.passages.fingerprint if self.passages else ""]}
-        about |= {"drop_own": [1]} if self.drop_own else {}
-        return fingerprint(self.name, self.queries, self.judgements, pa.table(about))
+        about = {"passages": self.passages.fingerprint if self.passages else "", "language": self.passage_lang or ""}
+        tables = (self.queries, self.judgements, pa.table({name: [value] for name, value in about.items()}))
+        return fingerprint(self.name, *tables, *([pa.table({"own": self.own})] if self.own else []))
 
     def sizes(self) -> dict[str, int | None]:
         """Numbers of queries, of judgements, of those that are relevant, and of passages (None: loaded without)."""
@@ -124,8 +125,9 @@ class Collection:
                 )
         queries, judgements, passages = (mapped(folder / f"{part}.arrow") for part in PARTS)
         passages = Passages(passages, about["passages"])
-        more = {name: about[name] for name in ("passage_lang", "drop_own")}
-        return cls(about["name"], tuple(about["languages"]), queries, judgements, passages, about["counts"], **more)
+        own = tuple(queries["query_id"].to_pylist()) if about["drop_own"] else None
+        more = (about["counts"], about["passage_lang"], own)
+        return cls(about["name"], tuple(about["languages"]), queries, judgements, passages, *more)
 
 
 def mapped(path: Path) -> pa.Table:
