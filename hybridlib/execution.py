@@ -103,7 +103,7 @@ def _execute(path: Path, parameters: dict[str, Any], copy: Path) -> tuple[str, s
             parameters,
             kernel_name="python3",
             progress_bar=False,
-            cwd=str(path.parent),
+            cwd=os.getcwd(),  # so that file names in -p mean what they mean where the command is typed
             start_timeout=180,
         )
     except papermill.PapermillExecutionError as error:
