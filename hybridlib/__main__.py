@@ -90,9 +90,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="no: fp32")
     parser.add_argument("--cached", action="store_true", help="memory of a part, whatever the batch size; slower")
     parser.add_argument("--part-tokens", type=int, help="padded tokens computed at once (None: as the device likes it)")
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile: a minute or more, then faster in bf16"
-    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile: a minute or more, then faster in bf16")
     parser.add_argument("--dropout", type=float, help="probability, in all layers (None: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0)
     _add_encoder(parser)

@@ -24,6 +24,7 @@ from hybridlib.corpora.collection import Collection
 from hybridlib.encoder import Encoder
 from hybridlib.evaluate import evaluate
 from hybridlib.gradients import all_processes
+from hybridlib.language_codes import NoLanguageCode
 from hybridlib.retrieval import search_collection
 from hybridlib.runs import RunStore
 from hybridlib.sampler import BatchSampler
@@ -32,6 +33,7 @@ UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "checkpoin
 UPSTREAM += ("layout.py", "language_codes.py", "training.py", "study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluate.py", "metrics.py")  # and an evaluation
 SEARCH = ("search.py", "topk.py", "hitfile.py", "retrieval.py", "metrics.py")  # and a search
+REFUSED = "refused.txt"  # why an encoder cannot search a collection
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 
 
@@ -197,12 +199,18 @@ class Study(ABC):
 
         Args:
             depth: passages that each query is given; measures with a larger cutoff see no more.
+
+        Raises:
+            NoLanguageCode: the encoder puts language codes beside texts and has none for these; the run says so.
         """
         parameters = {"stage": "search", "encoder": self._encoder_key(run), "collection": collection.fingerprint}
         parameters |= {"depth": depth, "dtype": str(self.search_dtype)}
         make = partial(self._make_search, run=run, collection=collection, depth=depth)
         name = f"search-{collection.name}-{run.name}"
-        return self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
+        folder = self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
+        if (folder / REFUSED).exists():
+            raise NoLanguageCode((folder / REFUSED).read_text(encoding="utf-8"))
+        return folder
 
     def search_rows(
         self, runs: Iterable[Run], collections: Sequence[str | Collection], depth: int = 100
@@ -281,7 +289,13 @@ class Study(ABC):
 
     def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
         options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
-        search_collection(collection, self.encoder(run), depth, folder, shards=folder / "shards", **options)
+        encoder = self.encoder(run)
+        try:
+            search_collection(collection, encoder, depth, folder, shards=folder / "shards", **options)
+        except NoLanguageCode as error:  # known for good: drawing again asks no encoder
+            if all_processes().is_main_process:
+                (folder / REFUSED).write_text(str(error), encoding="utf-8")
+            return
         all_processes().wait_for_everyone()  # who is slow may still read a shard
         if all_processes().is_main_process:
             shutil.rmtree(folder / "shards")

@@ -121,7 +121,7 @@ def study(tmp_path_factory) -> experiment.Study:
     return experiment.study("colab", root=root, seeds=[0, 1], more={"max_length": 20})
 
 
-def test_a_language_without_a_code_is_left_out_and_not_counted(study):
+def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatch):
     names = [str(study.root / name) for name in ("mbart50", "xlm_roberta")]
     others = other_encoders.studies(study, [*names, str(study.root / "nowhere")])
     rows, left_out = other_encoders.search_rows(others, [collection("de"), collection("yo")])
@@ -132,7 +132,14 @@ def test_a_language_without_a_code_is_left_out_and_not_counted(study):
         (name, made, seed): 3 for name, made in ((names[0], "made-de"), (names[1], "made-de"), (names[1], "made-yo"))
         for seed in (0, 1)
     }  # fmt: skip
-    assert study.store.made == 3, "an encoder that is the same for every seed is searched with once"
+    assert study.store.made == 4, "an encoder that is the same for every seed is searched with once"
+    monkeypatch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
+    again = experiment.study("colab", root=study.root, seeds=[0, 1], more={"max_length": 20})
+    others = other_encoders.studies(again, names)
+    for one in others.values():
+        monkeypatch.setattr(one, "start_encoder", None)
+    found = other_encoders.search_rows(others, [collection("de"), collection("yo")])
+    assert list(found[1]) == [(names[0], "made-yo")] and len(found[0]) == len(rows), "no encoder is at hand any more"
     assert set(other_encoders.common(rows)["candidate_lang"]) == {"made-de"}
     with pytest.raises(ValueError, match="no collection was measured with all"):
         other_encoders.common(rows[(rows["strategy"] == names[0]) ^ (rows["candidate_lang"] == "made-yo")])
