@@ -48,6 +48,7 @@ class Notebook:
     core: bool
     profiles: list[str]
     cost: dict[str, str]
+    varies: list[str]
     needs: str
     parameters: dict[str, Any]
 
@@ -98,6 +99,7 @@ def read_notebook(path: Path) -> Notebook:
         if kind == "code" and "parameters" in tags:
             parameters.update(_literals(text, path.name))
     about = (own.get("core", True), own.get("profiles", list(PROFILES)), own.get("cost", {}))
+    about += (own.get("varies", ["checkpoint", "benchmark"]),)
     return Notebook(path, title, *about, str(own.get("needs") or ""), parameters)
 
 
@@ -253,6 +255,16 @@ def variants(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [values | dict(zip(free, chosen, strict=True)) for chosen in itertools.product(*free.values())]
 
 
+def turns(chosen: Sequence[Notebook], runs: Sequence[dict[str, Any]]) -> list[list[Notebook]]:
+    """The notebooks that run each time: one that varies with the checkpoint alone runs once for each checkpoint."""
+    seen, result = set(), []
+    for values in runs:
+        keys = {(n.name, *(values.get(name) for name in n.varies)): n for n in chosen}
+        result.append([notebook for key, notebook in keys.items() if key not in seen])
+        seen |= keys.keys()
+    return result
+
+
 def _study(values: dict[str, Any], root: Path) -> Any:
     """The study of these values, ValueError if there can be none; a notebook's own parameters are its own business."""
     from dataclasses import fields
@@ -282,11 +294,13 @@ def _run(chosen: list[Notebook], values: dict[str, Any], arguments: argparse.Nam
     outcomes, places = [], [study.place for study in studies] or [arguments.profile]
     try:
         with execution.kernel_environment(_environment(root, arguments)):
-            for variant, place in zip(runs, places, strict=True):
+            for variant, place, notebooks in zip(runs, places, turns(chosen, runs), strict=True):
+                if not notebooks:
+                    continue
                 if len(places) > 1:
                     print(f"\n{place}")
-                outcomes += execution.run_all([n.path for n in chosen], variant, root, place)
-                print(execution.report(outcomes[-len(chosen) :], root, place))
+                outcomes += execution.run_all([n.path for n in notebooks], variant, root, place)
+                print(execution.report(outcomes[-len(notebooks) :], root, place))
     except KeyboardInterrupt:
         print(f"\n\nstopped. What is complete is kept; to go on:\n    {_again(argv)}", flush=True)
         return 130

@@ -182,6 +182,18 @@ def test_list_shows_what_each_notebook_costs(folder: Path) -> None:
     )
 
 
+def test_a_notebook_of_no_benchmark_runs_once_for_each_checkpoint() -> None:
+    chosen = [n for n in runner.find_notebooks(runner.REPOSITORY / "notebooks") if n.number in ("04", "07", "11")]
+    runs = runner.variants({"profile": "paper"})
+    assert [(run["checkpoint"], run["benchmark"], [n.number for n in turn])
+            for run, turn in zip(runs, runner.turns(chosen, runs), strict=True)] == [
+        ("xlm-r-base", "xquad-r", ["04", "07", "11"]),
+        ("xlm-r-base", "mlqa-r", ["04", "11"]),
+        ("labse", "xquad-r", ["04", "07", "11"]),
+        ("labse", "mlqa-r", ["04", "11"]),
+    ]  # fmt: skip
+
+
 def test_the_paper_profile_runs_through_what_is_not_set() -> None:
     chosen = runner.variants({"profile": "paper", "checkpoint": None, "benchmark": None, "steps": 3})
     assert len(chosen) == 4 and {(v["checkpoint"], v["benchmark"]) for v in chosen} == {
