@@ -141,9 +141,8 @@ def _check_codes(codes: LanguageCodes, collection: Collection) -> None:
 def without_own(collection: Collection, hits: HitsWithIds) -> HitsWithIds:
     """The hits without the passage that is the query itself (`Collection.own`), in one place less."""
     own = hits.ids == np.array(collection.own, dtype=object)[:, None]
-    order = np.argsort(own, axis=1, kind="stable")[
-        :, :-1
-    ]  # the others in their order; what falls off is the own or last
+    others_first = np.argsort(own, axis=1, kind="stable")
+    order = others_first[:, :-1]  # what falls off is the own one, else the last
     rows, scores, ids = (np.take_along_axis(x, order, axis=1) for x in (hits.rows, hits.scores, hits.ids))
     return replace(hits, rows=rows, scores=scores, ids=ids)
 

@@ -1,9 +1,8 @@
-"""One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit
-(with `compile` but for rounding).
+"""One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit.
 
 A checkpoint is one safetensors file (weights and optimizer; JSON in its header), replaced by rename: it is there whole
 or not at all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the seed
-and the step.
+and the step. (With `compile` a resumed run may differ in rounding.)
 """
 
 from __future__ import annotations
