@@ -109,10 +109,10 @@ def test_compiled_are_those_of_plain_torch_with_dropout():
 
 def test_without_a_compiler_it_says_so(monkeypatch):
     def broken(*_, **__):
-        raise RuntimeError("InvalidCxxCompiler: none found\n\nmore")
+        raise RuntimeError("no compiler\n\nat all")
 
     monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(ValueError, match=r"compile: torch.compile does not work .*\(InvalidCxxCompiler: none found more\)"):
+    with pytest.raises(ValueError, match=r"compile: torch.compile does not work .*\(no compiler at all\)"):
         gradients_of(encoder(CORPUS), replace(SETTINGS, compile=True))
 
 
