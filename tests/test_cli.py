@@ -310,7 +310,7 @@ def test_two_processes_make_the_experiment_on_the_embedded_corpus(tmp_path):
     command = ["experiment", "--profile", "smoke", "--strategy", "en-en"]
     for name, value in {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2"}.items():
         command += ["-p", name, value]
-    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path)}
+    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     together = [sys.executable, "-m", "accelerate.commands.launch", *launch, *command]
     said = []
     for words in (together, [sys.executable, "-m", "hybridlib", *command]):
