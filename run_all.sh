@@ -9,8 +9,8 @@ find_python
 # The runner needs only the standard library to judge its flags: mistakes, --help and --list are answered before
 # anything is installed. 3 means "nothing wrong, go on".
 code=0
-"$PYTHON" -I "$ROOT/hybridlib/runner.py" --check-flags "$@" || code=$?
+"$PYTHON" -I "$ROOT/hybridlib/companion/runner.py" --check-flags "$@" || code=$?
 if [ "$code" -ne 3 ]; then exit "$code"; fi
 
 prepare_venv
-exec "$VENV/bin/python" -P -m hybridlib.runner "$@"
+exec "$VENV/bin/python" -P -m hybridlib.companion.runner "$@"

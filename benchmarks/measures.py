@@ -20,9 +20,9 @@ import pyarrow as pa
 import torch
 from ir_measures import AP, RR, P, R, nDCG
 
-from hybridlib import paper
+from hybridlib.companion.report import paper
 from hybridlib.corpora import Benchmark
-from hybridlib.evaluate import evaluate_vectors
+from hybridlib.evaluation import evaluate_vectors
 
 MEASURES = {"map": AP, "recall@1": R @ 1, "recall@10": R @ 10, "precision@10": P @ 10, "ndcg@10": nDCG @ 10, "mrr": RR}
 

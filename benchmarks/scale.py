@@ -158,7 +158,7 @@ def tokenised(folder: Path) -> dict:
     from transformers import PreTrainedTokenizerFast
 
     from hybridlib.encoder import Encoder
-    from hybridlib.tokens import TokenizedPairs
+    from hybridlib.training.tokens import TokenizedPairs
 
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *"0123456789", "enq", "enp"])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))

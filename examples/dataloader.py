@@ -3,7 +3,7 @@
     python examples/dataloader.py [--pairs FILE] [--steps 50]
 
 Several processes: give the sampler `process=rank, processes=world_size` and each iterates over its slice of every
-global batch. This loop then sees negatives of its own slice only; `hybridlib.training.train` gathers all of them.
+global batch. This loop then sees negatives of its own slice only; `hybridlib.training.loop.train` gathers all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from hybridlib.corpora.embedded import build_corpus, train_tokenizer
+from hybridlib.companion.sources.embedded.corpus import build_corpus, train_tokenizer
 from hybridlib.corpora.own import load_pairs
 from hybridlib.encoder import Encoder
 from hybridlib.loss import info_nce

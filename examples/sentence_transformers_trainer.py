@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 from torch.utils.data import DataLoader
 
-from hybridlib.corpora.embedded import build_corpus
+from hybridlib.companion.sources.embedded.corpus import build_corpus
 from hybridlib.corpora.own import load_pairs
 from hybridlib.sampler import BatchSampler
 

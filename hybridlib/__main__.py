@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from hybridlib import commands
+from hybridlib.companion import commands
 
 BENCHMARKS = ("demo", "xquad-r", "mlqa-r")
 

@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from hybridlib.checkpoint import Parts, positions, read_checkpoint, write_checkpoint
+from hybridlib.encoder_checkpoint import Parts, positions, read_checkpoint, write_checkpoint
 
 MAX_WASTE = 0.05  # share of a batch's tokens that may be padding
 TOKENIZED_AT_ONCE = 8192  # texts; a tokenizer's own lists take ten times the memory of the ids kept

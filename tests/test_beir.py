@@ -7,7 +7,7 @@ import gzip
 import pytest
 from collections_made import beir_folder, json_lines, parquet
 
-from hybridlib.corpora import beir, records
+from hybridlib.companion.search import beir, records
 
 CORPUS = [
     {"_id": "d1", "title": "Title", "text": "the text ", "metadata": {}},

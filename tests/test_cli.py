@@ -16,8 +16,8 @@ from made import encoder, parallel_corpus
 from sentence_transformers import SentenceTransformer
 from test_hub_checkpoints import mbart50
 
-from hybridlib import trec
 from hybridlib.__main__ import main
+from hybridlib.companion.search import trec
 from hybridlib.encoder import Encoder
 from hybridlib.metrics import measure
 

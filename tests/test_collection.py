@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridlib.corpora import collect
-from hybridlib.corpora.collect import build_collection, prepared, write_collection
-from hybridlib.corpora.collection import Collection
+from hybridlib.companion.search import collect
+from hybridlib.companion.search.collect import build_collection, prepared, write_collection
+from hybridlib.companion.search.collection import Collection
 
 QUERIES = [("q1", "de", "wer?"), ("q2", "en", "who?"), ("q3", "en", "unjudged")]
 JUDGEMENTS = [("q1", "b", 2), ("q2", "a", 1), ("q1", "c", 0)]
@@ -204,7 +204,7 @@ GROWING = """
 import sys
 from pathlib import Path
 from pathlib import Path
-from hybridlib.corpora import collect
+from hybridlib.companion.search import collect
 
 def own_memory():
     status = Path("/proc/self/status").read_text()

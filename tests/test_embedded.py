@@ -19,13 +19,21 @@ import pytest
 from babel import localedata
 from babel.core import get_global
 
-from hybridlib.corpora.embedded import LANGUAGES, MORE_LANGUAGES, TRAINED, build_corpus, train_tokenizer
-from hybridlib.corpora.embedded.texts import parse_templates
+from hybridlib.companion.sources.embedded.corpus import (
+    LANGUAGES,
+    MORE_LANGUAGES,
+    TRAINED,
+    build_corpus,
+    train_tokenizer,
+)
+from hybridlib.companion.sources.embedded.texts import parse_templates
 
 EVERYWHERE = (*LANGUAGES, *MORE_LANGUAGES)
 TRAINED_EVERYWHERE = tuple(sorted((*TRAINED, *MORE_LANGUAGES)))
 TEMPLATES = {
-    lang: tomllib.loads((files("hybridlib.corpora.embedded") / "templates" / f"{lang}.toml").read_text("utf-8"))
+    lang: tomllib.loads(
+        (files("hybridlib.companion.sources.embedded") / "templates" / f"{lang}.toml").read_text("utf-8")
+    )
     for lang in EVERYWHERE
 }
 SCRIPTS = {"ar": "ARABIC", "el": "GREEK", "hi": "DEVANAGARI", "ru": "CYRILLIC", "th": "THAI", "zh": "CJK"}
@@ -349,7 +357,7 @@ def _own_names(lang: str) -> dict[str, dict[str, set[str]]]:
 
 def test_swahili_does_not_lend_its_days_to_languages_that_are_read_later():
     """In a process of its own, since Babel reads a language once."""
-    code = "from hybridlib.corpora.embedded.facts import load_names\nload_names(('sw',))\n"
+    code = "from hybridlib.companion.sources.embedded.facts import load_names\nload_names(('sw',))\n"
     code += "print(ascii(load_names(('te',))['weekday:0']['te']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ascii("సోమవారం")
@@ -456,7 +464,9 @@ def _with_an_unknown_name(content):
     ],
 )
 def test_faulty_templates_are_named(change, message):
-    content = tomllib.loads((files("hybridlib.corpora.embedded") / "templates" / "en.toml").read_text("utf-8"))
+    content = tomllib.loads(
+        (files("hybridlib.companion.sources.embedded") / "templates" / "en.toml").read_text("utf-8")
+    )
     change(content)
     with pytest.raises(ValueError, match=message):
         parse_templates(content, "en.toml")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridlib.corpora.embedded import build_corpus
+from hybridlib.companion.sources.embedded.corpus import build_corpus
 from hybridlib.sampler import BatchSampler
 
 LANGUAGES = ("de", "en", "fi")

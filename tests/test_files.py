@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from hybridlib.corpora.files import cache_folder, check_content, download, parse_json, read_bytes, read_json_lines
+from hybridlib.files import cache_folder, check_content, download, parse_json, read_bytes, read_json_lines
 
 CONTENT = "Fünf Sätze.\n".encode() * 5000
 PIN = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlib.corpora.embedded import LANGUAGES, build_corpus
+from hybridlib.companion.sources.embedded.corpus import LANGUAGES, build_corpus
+from hybridlib.companion.sources.flags import FLAGS, Limits, damage, find_flags, has_loop, rates
+from hybridlib.companion.sources.languages import NLLB, script_of, scripts
 from hybridlib.corpora.lareqa import load_lareqa
-from hybridlib.flags import FLAGS, Limits, damage, find_flags, has_loop, rates
-from hybridlib.languages import NLLB, script_of, scripts
 
 SOURCE = "Who painted the large picture that hangs in the hall of the museum?"
 GOOD = {

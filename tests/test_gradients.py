@@ -20,11 +20,12 @@ from made import encoder, parallel_corpus
 from safetensors.torch import load_file
 
 from hybridlib.encoder import Encoder
-from hybridlib.gradients import WHOLE, Gradients, PreparedBatch, prepare
 from hybridlib.loss import info_nce
 from hybridlib.sampler import BatchSampler
-from hybridlib.tokens import TokenizedPairs
-from hybridlib.training import TrainingSettings, train
+from hybridlib.training.gradients import WHOLE, Gradients, PreparedBatch, prepare
+from hybridlib.training.loop import train
+from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.tokens import TokenizedPairs
 
 CORPUS = parallel_corpus(negatives=True)
 SETTINGS = TrainingSettings(negatives=1, mask_translations=False)
@@ -255,7 +256,7 @@ def test_shares_of_processes_add_up_to_the_batch(strategy: str, processes: int):
 
 
 def test_more_processes_than_places_are_refused(monkeypatch):
-    monkeypatch.setattr("hybridlib.training.all_processes", lambda device: SimpleNamespace(num_processes=3))
+    monkeypatch.setattr("hybridlib.training.loop.all_processes", lambda device: SimpleNamespace(num_processes=3))
     sampler = BatchSampler(CORPUS, "x-y", batch_size=2, steps=1)
     with pytest.raises(ValueError, match="start fewer processes or raise batch_size"):
         train(encoder(CORPUS), sampler, SETTINGS, Path("never written"))

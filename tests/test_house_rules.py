@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hybridlib.runner import read_notebook
+from hybridlib.companion.runner import read_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

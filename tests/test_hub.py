@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
-from hybridlib.hub import fetch, lock_file
+from hybridlib.files import fetch, lock_file
 
 REPO, FILE = "owner/name", "data/train.bin"
 CONTENT = bytes(range(256)) * 40
@@ -224,7 +224,7 @@ def test_datasets_reads_the_same_repository(hub, tmp_path):
     """A source that needs no script: what fetch() brings, `datasets` loads by the repository's name."""
     hub.add("dataset", REPO, {"data/train.jsonl": b'{"question": "Who?", "answer": "She."}\n', "README.md": b""})
     program = (
-        "import datasets, hybridlib.hub as hub\n"
+        "import datasets, hybridlib.files as hub\n"
         f"print(datasets.load_dataset({REPO!r}, split='train').to_list(), hub.fetch({REPO!r}, 'data/train.jsonl').name)"
     )
     environment = {

@@ -35,8 +35,8 @@ from transformers import (
 )
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES
 
-from hybridlib.checkpoint import CheckpointError
 from hybridlib.encoder import Encoder
+from hybridlib.encoder_checkpoint import CheckpointError
 
 TEXTS = ["deask thing1", "entell thing2 of 40", "frask thing3"]
 LANGUAGES = ["de", "en", "fr"]

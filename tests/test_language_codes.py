@@ -13,12 +13,13 @@ from test_encoder import peer, plain_checkpoint
 from test_hub_checkpoints import FAMILIES, LANGUAGES, TEXTS, mbart_model, xlm_roberta
 from transformers import AutoTokenizer, MBartModel
 
-from hybridlib import checkpoint, tokens
 from hybridlib import encoder as encoder_module
-from hybridlib.checkpoint import CheckpointError
+from hybridlib import encoder_checkpoint
 from hybridlib.corpora import Benchmark
 from hybridlib.encoder import Encoder
-from hybridlib.evaluate import encode_benchmark
+from hybridlib.encoder_checkpoint import CheckpointError
+from hybridlib.evaluation import encode_benchmark
+from hybridlib.training import tokens
 
 WITH_CODES = ["mbart50", "mbart", "nllb", "m2m100"]
 SEQ2SEQ = [*WITH_CODES, "mt5"]
@@ -193,7 +194,7 @@ def test_packages_for_a_sentencepiece_model_are_named(folders, tmp_path, monkeyp
         if path.name != "tokenizer.json":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "spiece.model").write_bytes(b"")
-    monkeypatch.setattr(checkpoint, "is_sentencepiece_available", lambda: False)
+    monkeypatch.setattr(encoder_checkpoint, "is_sentencepiece_available", lambda: False)
     with pytest.raises(
         CheckpointError, match=r"SentencePiece model \(spiece.model\): pip install sentencepiece protobuf"
     ):

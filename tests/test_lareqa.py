@@ -360,7 +360,7 @@ def public(tmp_path, monkeypatch):
     monkeypatch.setenv("HYBRIDLIB_LAREQA_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HYBRIDLIB_DATA", raising=False)
-    monkeypatch.setattr("hybridlib.corpora.files.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hybridlib.files.time.sleep", lambda seconds: None)
     yield site / COMMITS["xquad-r"] / "xquad-r" / "en.json", tmp_path / "cache", pins
     server.shutdown()
     thread.join()

@@ -12,10 +12,19 @@ import pytest
 from made import parallel_corpus
 
 from hybridlib.__main__ import main
-from hybridlib.corpora import Benchmark, ParallelPairs, leakage
-from hybridlib.corpora.leakage import MIRACL_LANGUAGES, Protected, digest, find_leaks, normalised, protect, without
-from hybridlib.corpora.rows import Counts, Row, write_rows
-from hybridlib.corpora.table9 import find
+from hybridlib.companion.sources import leakage
+from hybridlib.companion.sources.filters import Counts, Row, write_rows
+from hybridlib.companion.sources.leakage import (
+    MIRACL_LANGUAGES,
+    Protected,
+    digest,
+    find_leaks,
+    normalised,
+    protect,
+    without,
+)
+from hybridlib.companion.sources.table9 import find
+from hybridlib.corpora import Benchmark, ParallelPairs
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from collections_made import json_lines, parquet
 
-from hybridlib import paper
-from hybridlib.corpora import leakage, miracl
+from hybridlib.companion.report import paper
+from hybridlib.companion.search import miracl
+from hybridlib.companion.sources import leakage
 
 TOPICS = "1\tNani?\n2\tLini?\n"
 QRELS = "1 Q0 7#0 1\n1 Q0 7#1 0\n2 Q0 9#0 1\n"

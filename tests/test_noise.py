@@ -12,12 +12,13 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridlib import experiment, wider
-from hybridlib.corpora.collect import build_collection
-from hybridlib.experiment import Run
-from hybridlib.noise import KINDS, Variant, add_noise, graphemes, letters, split, with_variants
-from hybridlib.retrieval import without_own
-from hybridlib.topk import Hits
+from hybridlib.companion.experiment import embedded_study
+from hybridlib.companion.experiment.embedded_study import Run
+from hybridlib.companion.questions import shared
+from hybridlib.companion.questions.noise import KINDS, Variant, add_noise, graphemes, letters, split, with_variants
+from hybridlib.companion.search.collect import build_collection
+from hybridlib.companion.search.measure import without_own
+from hybridlib.companion.search.topk import Hits
 
 QUESTIONS = {
     "ar": "مَتى وُلِدَ ابن خلدون؟",
@@ -204,8 +205,8 @@ def test_split_gives_the_clean_query_and_its_cluster():
 
 def test_a_search_of_variants_has_the_clean_rows_of_a_search_without(tmp_path):
     quick = {"languages": ("en", "sw"), "trained": ("en", "sw"), "dictionary_steps": 1, "extra_candidates": 5}
-    study = experiment.study("smoke", wider=True, root=tmp_path, **quick)
-    (name, *_), run = wider.names(study, "tydiqa", ["sw"]), Run("none", 0)
+    study = embedded_study.study("smoke", wider=True, root=tmp_path, **quick)
+    (name, *_), run = shared.names(study, "tydiqa", ["sw"]), Run("none", 0)
     variants = [Variant("typos", 0.2), Variant("typos", 0)]
     noisy = split(study.search_rows([run], [with_variants(study.collections(name)[0], variants)]), variants)
     plain = study.search_rows([run], [name])

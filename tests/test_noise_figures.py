@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib import figures, noise_figures
-from hybridlib.drawing import CAPTIONS, LOOKS, WIDTH
+from hybridlib.companion.questions import robustness_figures
+from hybridlib.companion.report import figures
+from hybridlib.companion.report.drawing import CAPTIONS, LOOKS, WIDTH
 
 STRATEGIES = ["x-x-mono", "x-y", "hybrid"]
 TEXT = {"title": "A title", "note": "a note"}
@@ -39,8 +40,8 @@ def gaps() -> pd.DataFrame:
 
 
 DRAW = {
-    "noise_rates": lambda: noise_figures.noise_rates(rates(), **TEXT),
-    "differences": lambda: noise_figures.differences(gaps(), labels={"mean": "more is better"}, **TEXT),
+    "noise_rates": lambda: robustness_figures.noise_rates(rates(), **TEXT),
+    "differences": lambda: robustness_figures.differences(gaps(), labels={"mean": "more is better"}, **TEXT),
 }
 
 
@@ -88,7 +89,7 @@ def test_differences_draws_a_row_per_pair_and_group():
 
 
 def test_nothing_to_draw_is_an_error():
-    for draw, frame in ((noise_figures.noise_rates, rates()), (noise_figures.differences, gaps())):
+    for draw, frame in ((robustness_figures.noise_rates, rates()), (robustness_figures.differences, gaps())):
         with pytest.raises(ValueError, match="no rows"):
             draw(frame[:0])
         with pytest.raises(ValueError, match="no column"):

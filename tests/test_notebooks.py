@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
 
 
 def run(root: Path, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-P", "-m", "hybridlib.runner", "--profile", "smoke", *flags]
+    command = [sys.executable, "-P", "-m", "hybridlib.companion.runner", "--profile", "smoke", *flags]
     environment = {**os.environ, "HYBRIDLIB_ROOT": str(root)}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 

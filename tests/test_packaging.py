@@ -218,7 +218,7 @@ def test_shellcheck_finds_nothing() -> None:
 def clone(tmp_path: Path) -> Path:
     """The scripts and what they read, in a folder with a space in its name, without a .venv."""
     folder = tmp_path / "a clone"
-    for name in ("run_all.sh", "run_tests.sh", "hybridlib/runner.py", "tools/venv.sh"):
+    for name in ("run_all.sh", "run_tests.sh", "hybridlib/companion/runner.py", "tools/venv.sh"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "notebooks").mkdir()

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import pandas as pd
 import pytest
 
-from hybridlib import paper
+from hybridlib.companion.report import paper
 
 CELLS = {1: 36, 2: 12, 3: 216, 4: 144, 5: 216, 6: 144, 7: 72, 8: 48, 9: 9, 10: 36, 11: 32, 12: 102, 13: 102}
 DECIMALS = {1: 3, 2: 0, 3: 4, 4: 4, 5: 4, 6: 4, 7: 1, 8: 1, 9: 0, 10: 0, 11: 0, 12: 4, 13: 4}

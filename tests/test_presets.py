@@ -14,10 +14,10 @@ from test_hub_checkpoints import TEXTS as THINGS
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel, GteConfig, GteModel, PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
 
-from hybridlib import presets
-from hybridlib.checkpoint import CheckpointError
+from hybridlib import encoder_presets
 from hybridlib.encoder import Encoder
-from hybridlib.presets import PRESETS, load_preset
+from hybridlib.encoder_checkpoint import CheckpointError
+from hybridlib.encoder_presets import PRESETS, load_preset
 
 TEXTS = ["which river", "which currency does it use", "Cologne"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -109,7 +109,7 @@ def test_overrides_take_the_presets_place(hub, tmp_path):
 def test_unknown_names_and_architectures_say_what_to_do(monkeypatch):
     with pytest.raises(CheckpointError, match="no preset 'xlmr': choose one of xlm-r-base, labse"):
         load_preset("xlmr")
-    monkeypatch.setattr(presets, "CONFIG_MAPPING_NAMES", {"bert": "BertConfig"})
+    monkeypatch.setattr(encoder_presets, "CONFIG_MAPPING_NAMES", {"bert": "BertConfig"})
     with pytest.raises(
         CheckpointError, match="gte-multilingual-base: transformers .* has no architecture 'gte': install"
     ):

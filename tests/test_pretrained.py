@@ -15,13 +15,14 @@ from made import encoder, parallel_corpus
 from test_table9 import SQUADSHIFTS, WIKIQA, lines, parquet, serve
 from test_translate import nllb  # noqa: F401 (a fixture)
 
-from hybridlib import experiment, pretrained_study, report
-from hybridlib.card import read_labels
-from hybridlib.corpora.embedded import build_corpus
-from hybridlib.experiment import Run
-from hybridlib.plan import SHAPES, describe
-from hybridlib.pretrained import COLAB, OPEN_CHOICES, PAPER
-from hybridlib.pretrained_study import PretrainedStudy
+from hybridlib.companion.experiment import embedded_study, pretrained_study
+from hybridlib.companion.experiment.embedded_study import Run
+from hybridlib.companion.experiment.pretrained_study import PretrainedStudy
+from hybridlib.companion.experiment.profiles import COLAB, OPEN_CHOICES, PAPER
+from hybridlib.companion.plan import SHAPES, describe
+from hybridlib.companion.report import output
+from hybridlib.companion.sources.embedded.corpus import build_corpus
+from hybridlib.training.card import read_labels
 
 LANGUAGES = ("de", "en", "es")
 
@@ -71,7 +72,7 @@ def test_the_paper_is_what_it_says_and_lists_every_choice():
     assert PAPER.validation == "squadshifts" and PAPER.validation_strategy == "en-en"
     named = [name for _, names, _ in OPEN_CHOICES for name in names.split(", ")]
     assert all(hasattr(PAPER, name) for name in named)
-    runs = experiment.study("paper").all_runs()
+    runs = embedded_study.study("paper").all_runs()
     assert {run.strategy for run in runs} == {"x-x-mono", "x-y", "hybrid"} and len(runs) == 3
 
 
@@ -90,23 +91,23 @@ def test_the_paper_is_what_it_says_and_lists_every_choice():
 )
 def test_wrong_values_are_named(overrides, message):
     with pytest.raises(ValueError, match=message):
-        experiment.resolve("colab", **overrides)
+        embedded_study.resolve("colab", **overrides)
 
 
 def test_further_parameters_come_in_a_dict_and_none_of_them_twice(tmp_path):
-    study = experiment.study("colab", root=tmp_path, steps=5, learning_rate=None, more={"learning_rate": 1e-4})
+    study = embedded_study.study("colab", root=tmp_path, steps=5, learning_rate=None, more={"learning_rate": 1e-4})
     assert (study.settings.steps, study.settings.learning_rate) == (5, 1e-4)
     with pytest.raises(ValueError, match="steps is given twice"):
-        experiment.study("colab", root=tmp_path, steps=5, more={"steps": 6})
+        embedded_study.study("colab", root=tmp_path, steps=5, more={"steps": 6})
     with pytest.raises(ValueError, match="more must be a dict"):
-        experiment.study("colab", root=tmp_path, more=[1])
+        embedded_study.study("colab", root=tmp_path, more=[1])
 
 
 def test_a_study_of_the_paper_is_standard_on_each_encoder_and_benchmark(tmp_path):
-    study = experiment.study("paper", root=tmp_path, checkpoint="labse", benchmark="mlqa-r")
+    study = embedded_study.study("paper", root=tmp_path, checkpoint="labse", benchmark="mlqa-r")
     assert study.label == "paper-labse-mlqa-r" and study.base == "labse" and study.settings.held_out == "xquad-r"
-    assert experiment.study("paper", root=tmp_path, steps=7).label == "paper-xlm-r-base-xquad-r-custom"
-    assert experiment.study("colab", root=tmp_path).base is None
+    assert embedded_study.study("paper", root=tmp_path, steps=7).label == "paper-xlm-r-base-xquad-r-custom"
+    assert embedded_study.study("colab", root=tmp_path).base is None
     assert study.outputs("results") == tmp_path / "runs" / "results" / "paper-labse-mlqa-r"
 
 
@@ -122,7 +123,7 @@ def test_sets_are_fetched_filtered_translated_and_mixed_and_one_that_cannot_be_h
     serve(hub, "squadshifts", [lines([{**SQUADSHIFTS[0], "question": f"What is tall {i}?"}]) for i in range(12)])
     options = {"datasets": ["wikiqa", "mr-tydi", "duorc"], "trained": ["de", "en"], "leakage": [], "limit": 25}
     options |= {"checkpoint": str(files / "tiny"), "translator": str(request.getfixturevalue("nllb"))}
-    study = experiment.study("paper", root=tmp_path / "root", **options)
+    study = embedded_study.study("paper", root=tmp_path / "root", **options)
     corpus = study.corpus.train
     said = capsys.readouterr().out
     assert "duorc: left out." in said and "wikiqa: 25 pairs in en; Table 9 has 1,469" in said
@@ -132,14 +133,14 @@ def test_sets_are_fetched_filtered_translated_and_mixed_and_one_that_cannot_be_h
     assert any(source == "wikiqa" and "de" in languages for source, languages in sizes)
     assert len(study.corpus.dev_pairs) == 12
     asked = len(hub.requests)
-    again = experiment.study("paper", root=tmp_path / "root", **options)
+    again = embedded_study.study("paper", root=tmp_path / "root", **options)
     assert again.corpus.train.fingerprint == corpus.fingerprint
     assert hub.requests[asked:] == [], "what is there is not fetched again"
     assert "duorc: left out." in capsys.readouterr().out
 
 
 def test_no_set_at_all_is_an_error(hub, tmp_path):
-    study = experiment.study("paper", root=tmp_path, datasets=["duorc", "entity-questions"], leakage=[])
+    study = embedded_study.study("paper", root=tmp_path, datasets=["duorc", "entity-questions"], leakage=[])
     with pytest.raises(ValueError, match="none of the data sets can be had"):
         _ = study.corpus.train
 
@@ -148,23 +149,23 @@ def test_no_set_at_all_is_an_error(hub, tmp_path):
 
 
 def test_encoders_trained_elsewhere_take_the_place_of_training(files, tmp_path, benchmark):
-    elsewhere = experiment.study("colab", root=tmp_path / "first", **own(files))
+    elsewhere = embedded_study.study("colab", root=tmp_path / "first", **own(files))
     for strategy in ("hybrid", "x-y"):
         run = Run(strategy, 0, 0.5 if strategy == "hybrid" else None)
         shutil.copytree(elsewhere.train(run), tmp_path / f"mine-{strategy}-0")
     template = str(tmp_path / "mine-{strategy}-{seed}")
-    study = experiment.study("colab", root=tmp_path / "second", **own(files), encoders=template)
+    study = embedded_study.study("colab", root=tmp_path / "second", **own(files), encoders=template)
     rows = study.rows([run])
     assert rows["map"].tolist() == elsewhere.rows([run])["map"].tolist() and study.store.made == 1
     assert study.trained_key(run) != study.trained_key(Run("hybrid", 0, 0.5))
     with pytest.raises(FileNotFoundError, match="mine-x-x-mono-0"):
         study.rows([Run("x-x-mono", 0)])
     with pytest.raises(ValueError, match="encoders must have"):
-        experiment.study("colab", encoders="mine")
+        embedded_study.study("colab", encoders="mine")
 
 
 def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path, benchmark):
-    study = experiment.study("colab", root=tmp_path, **own(files))
+    study = embedded_study.study("colab", root=tmp_path, **own(files))
     assert isinstance(study, PretrainedStudy)
     rows = study.rows(study.runs())
     assert set(rows["strategy"]) == {"x-x-mono", "hybrid", "x-y"} and set(rows["profile"]) == {"colab"}
@@ -177,17 +178,17 @@ def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path
     assert not start["map"].equals(rows[rows["strategy"] == "hybrid"]["map"])
     log = study.log(study.runs())
     assert log["validation_loss"].notna().sum() == 9
-    again = experiment.study("colab", root=tmp_path, **own(files))
+    again = embedded_study.study("colab", root=tmp_path, **own(files))
     assert again.rows(again.runs()).equals(rows) and again.store.made == 0
-    assert report.study_cells(again).empty, "a tiny encoder is in none of the paper's tables"
-    longer = experiment.study("colab", root=tmp_path, **own(files, steps=7))
+    assert output.study_cells(again).empty, "a tiny encoder is in none of the paper's tables"
+    longer = embedded_study.study("colab", root=tmp_path, **own(files, steps=7))
     assert longer.train(Run("x-y", 0)).name != again.train(Run("x-y", 0)).name
 
 
 def test_cells_of_the_papers_tables_have_intervals(files, tmp_path, benchmark, monkeypatch):
-    study = experiment.study("paper", root=tmp_path, **own(files))
+    study = embedded_study.study("paper", root=tmp_path, **own(files))
     monkeypatch.setattr(type(study), "base", "xlm-r")
-    cells = report.study_cells(study)
+    cells = output.study_cells(study)
     assert set(cells["checkpoint"]) == {"xlm-r"} and set(cells["benchmark"]) == {"xquad-r"}
     assert (cells["low"] <= cells["value"]).all() and (cells["value"] <= cells["high"]).all()
     assert {"mean", "de", "el", "en"} == set(cells["language"])
@@ -199,11 +200,12 @@ def test_cells_of_the_papers_tables_have_intervals(files, tmp_path, benchmark, m
 def test_two_processes_make_a_run_together_that_one_process_uses_again(files, tmp_path):
     script = tmp_path / "together.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom hybridlib import experiment\nfrom hybridlib.experiment import Run\n"
+        "import sys\nfrom pathlib import Path\nfrom hybridlib.companion.experiment import embedded_study\n"
+        "from hybridlib.companion.experiment.embedded_study import Run\n"
         f"options = {own(files)!r}\n"
-        f"study = experiment.study('colab', root=Path({str(tmp_path)!r}), **options)\n"
+        f"study = embedded_study.study('colab', root=Path({str(tmp_path)!r}), **options)\n"
         "folders = [study.train(Run(s, 0)).name for s in ('x-y', 'x-x-mono', 'x-y')]\n"
-        "from hybridlib.gradients import all_processes\n"
+        "from hybridlib.training.gradients import all_processes\n"
         "said = f'{folders[0]} {study.store.made} {study.store.reused}'\n"
         f"Path({str(tmp_path)!r}, f'said-{{all_processes().process_index}}').write_text(said)\n"
         "all_processes().destroy_process_group()\n"
@@ -213,7 +215,7 @@ def test_two_processes_make_a_run_together_that_one_process_uses_again(files, tm
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    study = experiment.study("colab", root=tmp_path, **own(files))
+    study = embedded_study.study("colab", root=tmp_path, **own(files))
     name = study.train(Run("x-y", 0)).name
     assert [(tmp_path / f"said-{process}").read_text() for process in (0, 1)] == [f"{name} 2 0"] * 2
     assert study.store.reused == 1 and (study.train(Run("x-y", 0)) / "encoder" / "README.md").exists()
@@ -226,7 +228,7 @@ def test_the_notebooks_run_on_xquad_r_with_files_of_ones_own(files, tmp_path, da
     more = {name: value for name, value in own(files).items() if name not in ("checkpoint", "steps", "batch_size")}
     more |= {"languages": ["de", "en"], "dev_benchmark": "xquad-r", "trained": ["de", "en"]}
     flags = ["--profile", "colab", "-p", "checkpoint", str(files / "tiny"), "-p", "steps", "6", "-p", "batch_size", "8"]
-    command = [sys.executable, "-P", "-m", "hybridlib.runner", *flags, "-p", "more", repr(more)]
+    command = [sys.executable, "-P", "-m", "hybridlib.companion.runner", *flags, "-p", "more", repr(more)]
     command += ["--only", "02", "03", "04", "05", "06", "99"]
     environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -241,14 +243,14 @@ def test_the_notebooks_run_on_xquad_r_with_files_of_ones_own(files, tmp_path, da
 
 
 def test_a_notebook_of_the_embedded_corpus_is_refused_in_the_paper_profile(tmp_path):
-    command = [sys.executable, "-P", "-m", "hybridlib.runner", "--profile", "paper", "--only", "00"]
+    command = [sys.executable, "-P", "-m", "hybridlib.companion.runner", "--profile", "paper", "--only", "00"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "00_quickstart is made for the profiles smoke, demo" in done.stderr
 
 
 def test_the_plan_says_runs_downloads_disk_and_hours(hub, tmp_path):
     serve(hub, "wikiqa", [b"x" * 1_000_000, b"x" * 1_000_000, b"x" * 500_000])
-    studies = [experiment.study("paper", root=tmp_path, checkpoint=name) for name in ("xlm-r-base", "labse")]
+    studies = [embedded_study.study("paper", root=tmp_path, checkpoint=name) for name in ("xlm-r-base", "labse")]
     text = "\n".join(describe(studies, ["04_retrieval"]))
     assert "2 checkpoints (xlm-r-base, labse) x 3 strategies" in text and "= 6 trainings" in text
     assert "wikiqa                      0.00 GB" in text and "duorc (1 files)" in text

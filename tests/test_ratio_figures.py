@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from test_figures import NOTE, bars, drawn_texts, lines
 
-from hybridlib import figures, ratio_figures
-from hybridlib.drawing import LOOKS, WIDTH
+from hybridlib.companion.questions import by_task_figures
+from hybridlib.companion.report import figures
+from hybridlib.companion.report.drawing import LOOKS, WIDTH
 
 TASKS = {"MIRACL": "ndcg@10", "LAReQA": "map@20", "Tatoeba": "precision@1", "Mewsli-X": "map@20"}
 ALPHAS = {0.0: "x-y", 0.25: "hybrid", 0.5: "hybrid", 1.0: "x-x-mono"}
@@ -34,7 +35,7 @@ def frames(tasks: int = 4) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize("tasks", [1, 2, 3, 4])
 def test_a_panel_per_task_has_its_curve(tasks):
     summary, seeds, best = frames(tasks)
-    figure = ratio_figures.ratio_by_task(summary, seeds, best, title="A title", note=NOTE)
+    figure = by_task_figures.ratio_by_task(summary, seeds, best, title="A title", note=NOTE)
     seen = [ax for ax in figure.axes if ax.get_visible()]
     titles = ["MIRACL: nDCG@10", "LAReQA: mAP@20", "Tatoeba: accuracy", "Mewsli-X: mAP@20"]
     assert [ax.get_title(loc="left") for ax in seen] == titles[:tasks]
@@ -51,7 +52,7 @@ def test_a_panel_per_task_has_its_curve(tasks):
 
 
 def test_it_fits_the_page_and_repeats(tmp_path):
-    figure, again = (ratio_figures.ratio_by_task(*frames(), title="A title", note=NOTE) for _ in range(2))
+    figure, again = (by_task_figures.ratio_by_task(*frames(), title="A title", note=NOTE) for _ in range(2))
     below = figure.get_supxlabel().replace("\n", " ")
     assert figures.caption("ratio_by_task") in below and below.endswith(NOTE)
     assert figure.get_size_inches()[0] == WIDTH
@@ -64,16 +65,16 @@ def test_it_fits_the_page_and_repeats(tmp_path):
 
 
 def test_panels_say_where_something_stands_in():
-    figure = ratio_figures.ratio_by_task(*frames(3), stand_in=True)
+    figure = by_task_figures.ratio_by_task(*frames(3), stand_in=True)
     assert figure.axes[2].get_title(loc="left") == "as in Tatoeba: accuracy"
 
 
 def test_small_differences_are_not_blown_up_and_mistakes_are_named():
     summary, seeds, best = frames(1)
     flat = summary.assign(mean=0.5, low=0.499, high=0.501), seeds.assign(value=0.5), best
-    low, high = ratio_figures.ratio_by_task(*flat).axes[0].get_ylim()
+    low, high = by_task_figures.ratio_by_task(*flat).axes[0].get_ylim()
     assert high - low >= 0.05 - 1e-9
     with pytest.raises(ValueError, match="summary has no rows"):
-        ratio_figures.ratio_by_task(summary[:0], seeds, best)
+        by_task_figures.ratio_by_task(summary[:0], seeds, best)
     with pytest.raises(ValueError, match="best has no column 'among_the_best'"):
-        ratio_figures.ratio_by_task(summary, seeds, best.drop(columns="among_the_best"))
+        by_task_figures.ratio_by_task(summary, seeds, best.drop(columns="among_the_best"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridlib import claims, tables
+from hybridlib.companion.report import claims, tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,17 +10,20 @@ import pytest
 from matplotlib.figure import Figure
 from test_figures import check_page, lines, words
 
-from hybridlib import experiment, figures, paper, resource_figures, resources, results, statistics, tables, wider
-from hybridlib.corpora import miracl
-from hybridlib.drawing import LOOKS, WIDTH
+from hybridlib import statistics
+from hybridlib.companion.experiment import embedded_study
+from hybridlib.companion.questions import by_language, by_language_figures, shared
+from hybridlib.companion.report import figures, paper, summaries, tables
+from hybridlib.companion.report.drawing import LOOKS, WIDTH
+from hybridlib.companion.search import miracl
 
 STRATEGIES = ("x-x-mono", "hybrid", "x-y")
 TEXT = {"title": "A title that says what is seen", "note": "a note"}
 
 
 @pytest.fixture
-def study(tmp_path) -> experiment.Study:
-    return experiment.study("paper", root=tmp_path)
+def study(tmp_path) -> embedded_study.Study:
+    return embedded_study.study("paper", root=tmp_path)
 
 
 def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tuple[str, ...] = STRATEGIES):
@@ -29,7 +32,7 @@ def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tupl
     for lang in languages:
         base = rng.uniform(0.3, 0.9, 12)
         for strategy in strategies:
-            loss = {"x-x-mono": 0.0, "hybrid": 0.1 if lang in wider.high_resource() else 0.2, "x-y": 0.3}[strategy]
+            loss = {"x-x-mono": 0.0, "hybrid": 0.1 if lang in shared.high_resource() else 0.2, "x-y": 0.3}[strategy]
             for seed in seeds:
                 value = base - loss + 0.01 * seed * (strategy == "hybrid")
                 part = pd.DataFrame({"query_id": range(12), "ndcg@10": value, "recall@100": value})
@@ -46,39 +49,39 @@ FIFTEEN = miracl.paper_languages(12)
 
 
 def test_names_follow_form_and_profile(study, tmp_path):
-    assert resources.names(study, None, ["sw", "te"], None) == ["miracl-sw", "miracl-te"]
-    assert resources.names(study, None, ["sw"], "hard-negatives") == ["miracl-hard-negatives-sw"]
-    colab = experiment.study("colab", root=tmp_path)
-    assert resources.names(colab, None, ["sw"], None) == ["miracl-hard-negatives-sw"]
-    assert resources.names(colab, None, ["sw"], "full") == ["miracl-sw"]
-    assert resources.names(study, ["nfcorpus"], None, None) == ["nfcorpus"]
-    demo = experiment.study("demo", wider=True, root=tmp_path)
-    assert resources.searched(demo, resources.names(demo, None, ["sw"], None)).startswith("embedded corpus")
+    assert by_language.names(study, None, ["sw", "te"], None) == ["miracl-sw", "miracl-te"]
+    assert by_language.names(study, None, ["sw"], "hard-negatives") == ["miracl-hard-negatives-sw"]
+    colab = embedded_study.study("colab", root=tmp_path)
+    assert by_language.names(colab, None, ["sw"], None) == ["miracl-hard-negatives-sw"]
+    assert by_language.names(colab, None, ["sw"], "full") == ["miracl-sw"]
+    assert by_language.names(study, ["nfcorpus"], None, None) == ["nfcorpus"]
+    demo = embedded_study.study("demo", wider=True, root=tmp_path)
+    assert by_language.searched(demo, by_language.names(demo, None, ["sw"], None)).startswith("embedded corpus")
     for one, given, form in ((demo, None, "full"), (study, ["nfcorpus"], "full")):
         with pytest.raises(ValueError, match="form is of MIRACL in colab and paper"):
-            resources.names(one, given, None, form)
+            by_language.names(one, given, None, form)
     with pytest.raises(ValueError, match="form must be one of 'full', 'hard-negatives'"):
-        resources.names(study, None, None, "hard")
+        by_language.names(study, None, None, "hard")
 
 
 def test_forms_are_never_mixed(study):
-    assert resources.form_of(["miracl-sw", "miracl-te"]) == "full"
-    assert resources.form_of(["miracl-hard-negatives-sw"]) == "hard-negatives"
-    assert resources.form_of(["nfcorpus", "mr-tydi-sw"]) is None
-    assert resources.searched(study, ["miracl-hard-negatives-sw"]) == "MIRACL dev, hard negatives"
+    assert by_language.form_of(["miracl-sw", "miracl-te"]) == "full"
+    assert by_language.form_of(["miracl-hard-negatives-sw"]) == "hard-negatives"
+    assert by_language.form_of(["nfcorpus", "mr-tydi-sw"]) is None
+    assert by_language.searched(study, ["miracl-hard-negatives-sw"]) == "MIRACL dev, hard negatives"
     for mixed in (["miracl-sw", "miracl-hard-negatives-te"], ["miracl-sw", "nfcorpus"]):
         with pytest.raises(ValueError, match="one benchmark"):
-            resources.form_of(mixed)
+            by_language.form_of(mixed)
 
 
 def test_table_11_counts_what_is_at_hand_and_downloads_nothing(data_folder, tmp_path, monkeypatch, study):
     monkeypatch.setattr(miracl, "fetch", lambda *_, **__: pytest.fail("nothing is to be fetched"))
     monkeypatch.setenv("HYBRIDLIB_DATA", str(data_folder))
-    said = resources.counted(study, []).set_index("language")["agrees"]
+    said = by_language.counted(study, []).set_index("language")["agrees"]
     assert said[said == "no"].index.tolist() == ["ar", "en", "es"]
     assert said[said == "not in Table 11"].index.tolist() == ["de", "yo"] and (said == "yes").sum() == 13
     monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path))
-    nothing = resources.counted(study, []).set_index("language")
+    nothing = by_language.counted(study, []).set_index("language")
     assert nothing["queries"].isna().all() and (nothing["agrees"] == "not counted").sum() == 16
 
 
@@ -87,7 +90,7 @@ def test_table_11_counts_what_is_at_hand_and_downloads_nothing(data_folder, tmp_
 
 def test_cells_of_the_tables_are_means_over_queries_then_languages():
     frame = rows(FIFTEEN)
-    cells = resources.table_cells(frame, base="labse", form="full")
+    cells = by_language.table_cells(frame, base="labse", form="full")
     beside = tables.build(paper.reported(13), cells)
     assert beside["reproduced"].notna().all() and len(beside) == 102
     of = cells[(cells["strategy"] == "hybrid") & (cells["measure"] == "ndcg@10")].set_index("language")
@@ -101,27 +104,27 @@ def test_cells_of_the_tables_are_means_over_queries_then_languages():
 
 
 def test_only_full_miracl_with_a_checkpoint_of_the_paper_fills_the_tables():
-    assert resources.table_cells(rows(["sw"]), base=None, form="full").empty
-    assert resources.table_cells(rows(["sw"]), base="labse", form="hard-negatives").empty
-    some = resources.table_cells(rows(["sw", "te", "en"]), base="xlm-r", form="full")
+    assert by_language.table_cells(rows(["sw"]), base=None, form="full").empty
+    assert by_language.table_cells(rows(["sw"]), base="labse", form="hard-negatives").empty
+    some = by_language.table_cells(rows(["sw", "te", "en"]), base="xlm-r", form="full")
     assert set(some["language"]) == {"sw", "te"}, "no mean of some languages, and no en: the tables have none"
 
 
 def test_claims_about_the_means(study):
-    compared = resources.compare_means(rows([*FIFTEEN, "en"]), "full")
-    assert set(zip(compared["a"], compared["b"], strict=True)) == set(resources.CLAIMED)
-    judged = resources.judge_means(compared, study, "full")
+    compared = by_language.compare_means(rows([*FIFTEEN, "en"]), "full")
+    assert set(zip(compared["a"], compared["b"], strict=True)) == set(by_language.CLAIMED)
+    judged = by_language.judge_means(compared, study, "full")
     assert judged["verdict"].tolist() == ["holds"] * 4 and (judged["measured"] == "").all()
     assert judged["same_benchmark"].str.contains("15 languages").all()
     assert judged["same_benchmark"][0].startswith("nDCG@10 X-X-mono - hybrid, 15 languages +0.1")
-    some = resources.judge_means(resources.compare_means(rows(["sw", "te"]), "full"), study, "full")
+    some = by_language.judge_means(by_language.compare_means(rows(["sw", "te"]), "full"), study, "full")
     assert (some["same_benchmark"] == "").all() and some["measured"].str.contains("2 languages").all()
     printed = paper.reported(12, measure="ndcg@10", language="mean").set_index("strategy")["printed"]
     assert judged["paper"][0] == f"XLM-R {printed['x-x-mono']} / {printed['hybrid']}"
-    hard = resources.judge_means(compared, study, "hard-negatives")
+    hard = by_language.judge_means(compared, study, "hard-negatives")
     assert (hard["same_benchmark"] == "").all() and hard["measured"].str.contains("hard negatives").all()
-    assert set(resources.judge_means(compared, study, None)["verdict"]) == {"not run: needs MIRACL"}
-    nothing = resources.judge_means(compared[:0], study, "full")
+    assert set(by_language.judge_means(compared, study, None)["verdict"]) == {"not run: needs MIRACL"}
+    nothing = by_language.judge_means(compared[:0], study, "full")
     assert set(nothing["verdict"]) == {"not run: needs encoders of these strategies"}
 
 
@@ -130,49 +133,49 @@ def test_claims_about_the_means(study):
 
 def test_gains_are_those_of_wins_and_name_size_and_group():
     frame = rows(["en", "sw", "te", "fr"])
-    gains = resources.gains(frame, "hybrid", "x-x-mono").set_index("language")
+    gains = by_language.gains(frame, "hybrid", "x-x-mono").set_index("language")
     assert gains.index.tolist() == ["en", "fr", "te", "sw"], "the largest corpus first"
     assert gains["group"].tolist() == ["high-resource"] * 2 + ["other"] * 2
     assert gains["passages"].tolist() == [miracl.PASSAGES[lang] for lang in gains.index]
-    wins = results.wins(frame, "hybrid", "x-x-mono", "mono", "ndcg@10").set_index("query_lang")
+    wins = summaries.wins(frame, "hybrid", "x-x-mono", "mono", "ndcg@10").set_index("query_lang")
     for column in ("difference", "low", "high"):
         np.testing.assert_allclose(gains[column], wins.loc[gains.index, column])
     assert gains.loc["sw", ["difference", "seed_min", "seed_max"]].tolist() == pytest.approx([-0.195, -0.2, -0.19])
-    assert resources.gains(frame, "hybrid", "en-en").empty and resources.delta(frame, "hybrid", "none") is None
-    assert resources.gains(frame.assign(query_lang="de"), "hybrid", "x-y").empty, "Table 11 has no German"
+    assert by_language.gains(frame, "hybrid", "en-en").empty and by_language.delta(frame, "hybrid", "none") is None
+    assert by_language.gains(frame.assign(query_lang="de"), "hybrid", "x-y").empty, "Table 11 has no German"
 
 
 def test_groups_are_compared_by_their_own_languages():
-    found = resources.compare_groups(rows(["en", "fr", "sw", "te", "th"])).set_index(["group", "b"])
+    found = by_language.compare_groups(rows(["en", "fr", "sw", "te", "th"])).set_index(["group", "b"])
     assert found["languages"].unstack("b")["x-y"].to_dict() == {"all": 5, "high-resource": 2, "other": 3}
     assert found.loc[("high-resource", "x-x-mono"), "difference"] == pytest.approx(-0.095)
     assert found.loc[("other", "x-x-mono"), "difference"] == pytest.approx(-0.195)
     assert found.loc[("all", "x-x-mono"), "difference"] == pytest.approx((2 * -0.095 + 3 * -0.195) / 5)
     np.testing.assert_allclose(found["p_holm"], statistics.holm(found["p"]))
-    assert resources.compare_groups(rows(["sw"], strategies=("hybrid",))).empty
+    assert by_language.compare_groups(rows(["sw"], strategies=("hybrid",))).empty
 
 
 def test_the_difference_between_the_groups_and_its_seeds():
     frame = rows(["en", "fr", "sw", "te", "th"])
     pair = ("hybrid", "x-x-mono")
-    (line,) = resources.between_groups(resources.delta(frame, *pair), resources.seed_gains(frame, *pair)).to_dict(
+    (line,) = by_language.between_groups(by_language.delta(frame, *pair), by_language.seed_gains(frame, *pair)).to_dict(
         "records"
     )
     assert [line[name] for name in ("difference", "seed_min", "seed_max")] == pytest.approx([0.1] * 3)
     assert line["p"] == pytest.approx(1 / 10), "one of ten ways to choose two of five languages"
-    assert resources.between_groups(resources.delta(rows(["en", "fr", "ru"]), *pair)).empty
-    assert resources.between_groups(None).empty
+    assert by_language.between_groups(by_language.delta(rows(["en", "fr", "ru"]), *pair)).empty
+    assert by_language.between_groups(None).empty
 
 
 @pytest.mark.parametrize("base", ["xlm-r", "labse"])
 def test_printed_gains_are_the_papers_differences(base):
-    gains = resources.printed_gains(base, "hybrid", "x-x-mono").set_index("language")
-    cells = paper.reported(resources.TABLES[base], measure="ndcg@10", language="sw").set_index("strategy")["value"]
+    gains = by_language.printed_gains(base, "hybrid", "x-x-mono").set_index("language")
+    cells = paper.reported(by_language.TABLES[base], measure="ndcg@10", language="sw").set_index("strategy")["value"]
     assert gains.loc["sw", "difference"] == pytest.approx(cells["hybrid"] - cells["x-x-mono"])
-    means = paper.reported(resources.TABLES[base], measure="ndcg@10", language="mean").set_index("strategy")["value"]
+    means = paper.reported(by_language.TABLES[base], measure="ndcg@10", language="mean").set_index("strategy")["value"]
     assert gains["difference"].mean() == pytest.approx(means["hybrid"] - means["x-x-mono"], abs=2e-4)
     assert len(gains) == 15 and gains["low"].isna().all()
-    relation = resources.between_groups(resources.printed_delta(base, "hybrid", "x-x-mono")).iloc[0]
+    relation = by_language.between_groups(by_language.printed_delta(base, "hybrid", "x-x-mono")).iloc[0]
     assert np.isnan(relation["low"]) and 0 < relation["p"] <= 1 and 0 < relation["rho_p"] <= 1
 
 
@@ -201,21 +204,21 @@ def test_rank_correlation_against_hand_computed_cases():
 @lru_cache
 def gain_frames():
     frame = rows([*FIFTEEN, "en"])
-    pairs = results.PAIRS
-    gains = pd.concat([resources.gains(frame, *pair) for pair in pairs])
-    seeds = pd.concat([resources.seed_gains(frame, *pair) for pair in pairs])
-    return gains, resources.panel_means(resources.compare_groups(frame)), seeds
+    pairs = summaries.PAIRS
+    gains = pd.concat([by_language.gains(frame, *pair) for pair in pairs])
+    seeds = pd.concat([by_language.seed_gains(frame, *pair) for pair in pairs])
+    return gains, by_language.panel_means(by_language.compare_groups(frame)), seeds
 
 
 @lru_cache
 def reported(base: str = "labse") -> pd.DataFrame:
-    cells = resources.table_cells(rows(FIFTEEN), base=base, form="full")
+    cells = by_language.table_cells(rows(FIFTEEN), base=base, form="full")
     return pd.concat([tables.build(paper.reported(number), cells) for number in (12, 13)], ignore_index=True)
 
 
 DRAW = {
-    "gain_by_size": lambda: resource_figures.gain_by_size(*gain_frames(), **TEXT),
-    "reported_by_language": lambda: resource_figures.reported_by_language(reported(), **TEXT),
+    "gain_by_size": lambda: by_language_figures.gain_by_size(*gain_frames(), **TEXT),
+    "reported_by_language": lambda: by_language_figures.reported_by_language(reported(), **TEXT),
 }
 
 
@@ -231,7 +234,7 @@ def test_fits_the_page_says_what_it_shows_and_repeats(name, tmp_path):
 
 def test_gains_are_drawn_where_the_frame_says():
     gains, means, seeds = gain_frames()
-    figure = resource_figures.gain_by_size(gains, means, seeds)
+    figure = by_language_figures.gain_by_size(gains, means, seeds)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["hybrid minus X-X-mono", "hybrid minus X-Y"]
     for ax, b in zip(figure.axes, ("x-x-mono", "x-y"), strict=True):
         own = gains[gains["b"] == b].set_index("language")
@@ -239,7 +242,7 @@ def test_gains_are_drawn_where_the_frame_says():
             ((x, y),) = lines(ax, f"_{lang}")
             assert y == row["difference"] and 0.7 < x / row["passages"] < 1.4, "near its size"
         places = np.log10(sorted(lines(ax, f"_{lang}")[0, 0] for lang in own.index))
-        assert np.diff(places).min() > resource_figures.GAP - 1e-9
+        assert np.diff(places).min() > by_language_figures.GAP - 1e-9
         dots = lines(ax, "_seeds")[:, 1]
         assert sorted(dots) == sorted(seeds.loc[seeds["panel"] == ax.get_title(loc="left"), "difference"])
         mean = means[(means["b"] == b) & (means["group"] == "high-resource")].iloc[0]
@@ -252,32 +255,32 @@ def test_gains_are_drawn_where_the_frame_says():
 
 def test_a_gain_that_is_not_clear_is_grey_and_printed_numbers_have_no_bar():
     gains, means, _ = gain_frames()
-    ax = resource_figures.gain_by_size(gains.assign(low=-1.0, high=1.0), means).axes[0]
+    ax = by_language_figures.gain_by_size(gains.assign(low=-1.0, high=1.0), means).axes[0]
     colors = {line.get_color() for line in ax.get_lines() if line.get_label() == "_sw"}
-    assert colors == {resource_figures.UNCLEAR}
-    printed = resources.printed_gains("labse", "hybrid", "x-x-mono")
+    assert colors == {by_language_figures.UNCLEAR}
+    printed = by_language.printed_gains("labse", "hybrid", "x-x-mono")
     groups = printed.groupby(["panel", "group"], as_index=False)[["difference", "low", "high"]].mean()
-    ax = resource_figures.gain_by_size(printed, groups).axes[0]
+    ax = by_language_figures.gain_by_size(printed, groups).axes[0]
     assert ax.get_title(loc="left") == "LaBSE: hybrid minus X-X-mono" and ax.get_legend() is None
 
 
 def test_one_group_alone_can_be_drawn():
     for languages in (["sw", "te"], ["en"]):
         frame = rows(languages)
-        groups = resources.panel_means(resources.compare_groups(frame))
-        figure = resource_figures.gain_by_size(resources.gains(frame, "hybrid", "x-y"), groups)
+        groups = by_language.panel_means(by_language.compare_groups(frame))
+        figure = by_language_figures.gain_by_size(by_language.gains(frame, "hybrid", "x-y"), groups)
         assert len(figure.axes) == 1
 
 
 def test_places_are_moved_apart_and_no_further_than_needed():
-    np.testing.assert_allclose(resource_figures._apart(np.array([0.0, 0.0, 5.0]), 1.0), [-0.5, 0.5, 5.0])
-    np.testing.assert_allclose(resource_figures._apart(np.array([0.0, 1.0, 3.0]), 1.0), [0.0, 1.0, 3.0])
-    np.testing.assert_allclose(resource_figures._apart(np.array([0.0, 0.9, 1.0]), 0.5), [0.0, 0.7, 1.2])
+    np.testing.assert_allclose(by_language_figures._apart(np.array([0.0, 0.0, 5.0]), 1.0), [-0.5, 0.5, 5.0])
+    np.testing.assert_allclose(by_language_figures._apart(np.array([0.0, 1.0, 3.0]), 1.0), [0.0, 1.0, 3.0])
+    np.testing.assert_allclose(by_language_figures._apart(np.array([0.0, 0.9, 1.0]), 0.5), [0.0, 0.7, 1.2])
 
 
 def test_reported_and_reproduced_stand_apart():
     cells = reported("labse")
-    figure = resource_figures.reported_by_language(cells, languages=["sw", "mean"])
+    figure = by_language_figures.reported_by_language(cells, languages=["sw", "mean"])
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["XLM-R", "LaBSE"]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["sw", "mean"]
     own = cells[(cells["measure"] == "ndcg@10") & cells["language"].isin(["sw", "mean"]) & (cells["strategy"] == "x-y")]
@@ -291,9 +294,9 @@ def test_reported_and_reproduced_stand_apart():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: resource_figures.gain_by_size(gain_frames()[0][:0], gain_frames()[1]), "gains has no rows"),
-        (lambda: resource_figures.gain_by_size(gain_frames()[0], pd.DataFrame()), "groups has no column 'panel'"),
-        (lambda: resource_figures.reported_by_language(reported(), measure="map"), "cells has no rows with measure"),
+        (lambda: by_language_figures.gain_by_size(gain_frames()[0][:0], gain_frames()[1]), "gains has no rows"),
+        (lambda: by_language_figures.gain_by_size(gain_frames()[0], pd.DataFrame()), "groups has no column 'panel'"),
+        (lambda: by_language_figures.reported_by_language(reported(), measure="map"), "cells has no rows with measure"),
     ],
 )
 def test_errors_name_what_is_wrong(draw, message):

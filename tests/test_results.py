@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib import claims, paper, results
+from hybridlib.companion.report import claims, paper, summaries
 
 LANGUAGES = ("de", "el", "en")
 
@@ -41,7 +41,7 @@ TRAINED = ("de", "en")
 
 
 def test_summary_has_mean_and_spread_of_seeds():
-    summary = results.summary(ROWS, TRAINED).set_index(["strategy", "setting", "measure", "subset"])
+    summary = summaries.summary(ROWS, TRAINED).set_index(["strategy", "setting", "measure", "subset"])
     hybrid = summary.loc[("hybrid", "mono", "map", "all")]
     assert hybrid["mean"] == pytest.approx(0.7) and hybrid["sd"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
     assert hybrid["low"] == pytest.approx(0.7) and hybrid["n_seeds"] == 2
@@ -53,29 +53,29 @@ def test_subsets_part_the_rows():
     for setting, trained, zero_shot in (("mono", 2, 1), ("cross", 2, 4), ("multi", 2, 1)):
         part = ROWS[ROWS["setting"] == setting]
         cells = [
-            results.subset(part, name, TRAINED)[["query_lang", "candidate_lang"]].drop_duplicates()
-            for name in results.SUBSETS
+            summaries.subset(part, name, TRAINED)[["query_lang", "candidate_lang"]].drop_duplicates()
+            for name in summaries.SUBSETS
         ]
         assert [len(cell) for cell in cells] == [trained + zero_shot, trained, zero_shot]
     with pytest.raises(ValueError, match="subset must be one of"):
-        results.subset(ROWS, "some", TRAINED)
+        summaries.subset(ROWS, "some", TRAINED)
 
 
 def test_by_seed_averages_to_the_summary():
     rows = make_rows({("hybrid", 0): 0.6, ("hybrid", 1): 0.8}, noise=0.1)
-    seeds = results.by_seed(rows, TRAINED).groupby(["setting", "measure", "subset"])["value"].mean()
-    means = results.summary(rows, TRAINED).set_index(["setting", "measure", "subset"])["mean"]
+    seeds = summaries.by_seed(rows, TRAINED).groupby(["setting", "measure", "subset"])["value"].mean()
+    means = summaries.summary(rows, TRAINED).set_index(["setting", "measure", "subset"])["mean"]
     pd.testing.assert_series_equal(seeds.sort_index(), means.sort_index(), check_names=False)
 
 
 def test_strategies_without_alpha_are_there():
     rows = ROWS.assign(alpha=None, strategy=ROWS["strategy"].replace("x-y", "en-en"))
-    assert set(results.summary(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
-    assert set(results.by_seed(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
+    assert set(summaries.summary(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
+    assert set(summaries.by_seed(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
 
 
 def test_compare_has_the_differences_and_corrects_for_all_its_tests():
-    tests = results.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
+    tests = summaries.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
     assert len(tests) == 2 * 4 * 2  # subsets x (three mAPs and a distance) x pairs
     first = tests.set_index(["setting", "measure", "subset", "b"]).loc[("cross", "map", "all", "x-x-mono")]
     assert first["difference"] == pytest.approx(0.5)
@@ -86,12 +86,12 @@ def test_compare_has_the_differences_and_corrects_for_all_its_tests():
 def test_by_language_groups_by_query_or_candidate():
     rows = ROWS[ROWS["strategy"] == "hybrid"].copy()
     rows.loc[(rows["query_lang"] == "de") & (rows["candidate_lang"] == "en"), "map"] = 0.0
-    by_query = results.by_language(rows).set_index(["setting", "query_lang"])["mean"]
-    by_candidate = results.by_language(rows, group="candidate_lang").set_index(["setting", "candidate_lang"])["mean"]
+    by_query = summaries.by_language(rows).set_index(["setting", "query_lang"])["mean"]
+    by_candidate = summaries.by_language(rows, group="candidate_lang").set_index(["setting", "candidate_lang"])["mean"]
     assert by_query["cross", "de"] == pytest.approx(0.35) and by_query["cross", "en"] == pytest.approx(0.7)
     assert by_candidate["cross", "en"] == pytest.approx(0.35) and by_candidate["cross", "de"] == pytest.approx(0.7)
     with pytest.raises(ValueError, match="group must be"):
-        results.by_language(rows, group="lang")
+        summaries.by_language(rows, group="lang")
 
 
 def test_first_ranked_counts_the_best_relevant_candidate():
@@ -106,7 +106,7 @@ def test_first_ranked_counts_the_best_relevant_candidate():
         ],
         columns=["strategy", "alpha", "seed", "query_id", "query_lang", "candidate_lang", "rank_in_pool"],
     )
-    (matrix,) = results.first_ranked(ranks).values()
+    (matrix,) = summaries.first_ranked(ranks).values()
     assert matrix.loc["de"].to_dict() == {"de": 0.0, "en": 1.0}
     assert matrix.loc["en"].to_dict() == {"de": 0.0, "en": 1.0}
 
@@ -114,7 +114,7 @@ def test_first_ranked_counts_the_best_relevant_candidate():
 def test_by_script_parts_pairs_by_script():
     rows = ROWS[ROWS["strategy"] == "hybrid"].copy()
     rows.loc[rows["query_lang"].eq("el") | rows["candidate_lang"].eq("el"), "map"] = 0.1
-    means = results.by_script(rows).set_index("group")["mean"]
+    means = summaries.by_script(rows).set_index("group")["mean"]
     assert means["same script"] == pytest.approx(0.7) and means["different script"] == pytest.approx(0.1)
 
 
@@ -135,7 +135,7 @@ def test_a_verdict_follows_interval_and_seeds(low, high, seed_min, seed_max, map
 
 
 def test_claims_are_judged_from_the_comparison_and_not_in_a_smoke_run():
-    comparison = results.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
+    comparison = summaries.compare(ROWS, TRAINED, subsets=["all", "zero-shot"])
     judged = claims.judge(comparison, run=True)
     verdicts = judged.set_index("claim")["verdict"]
     assert verdicts["Hybrid is better than X-X-mono in cross-lingual retrieval"] == "holds"

@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import encoder
 
-from hybridlib import metrics, retrieval, statistics, trec
+from hybridlib import metrics, statistics
 from hybridlib.__main__ import main
+from hybridlib.companion.search import measure, trec
+from hybridlib.companion.search.collect import build_collection
+from hybridlib.companion.search.topk import Hits
 from hybridlib.corpora import ParallelPairs
-from hybridlib.corpora.collect import build_collection
-from hybridlib.topk import Hits
 
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
@@ -50,7 +51,7 @@ def test_by_hand():
     """q0 finds d (gain 2) at 2, not a; q1 finds b at 1; q2 has nothing relevant; q3 finds nothing of its own."""
     found = hits([[1, 3, 2], [1, 0, -1], [2, 0, 1], [0, 1, 2]])
     names = ("ndcg@3", "recall@3", "precision@1", "precision@3", "mrr@3", "map", "recall@100")
-    made = retrieval.measure(collection(JUDGED), found, names)
+    made = measure.measure(collection(JUDGED), found, names)
     assert made.rows["query_id"].tolist() == ["q0", "q1", "q3"]
     assert made.rows["cluster"].tolist() == ["made:q0", "made:q1", "made:q3"]
     assert set(made.rows["collection"]) == {"made"}
@@ -68,19 +69,19 @@ def test_by_hand():
 
 def test_means_over_queries_then_over_languages():
     found = hits([[1, 3, 2], [1, 0, -1], [2, 0, 1], [0, 1, 2]])
-    means = retrieval.measure(collection(JUDGED), found, ["recall@3"]).means()
+    means = measure.measure(collection(JUDGED), found, ["recall@3"]).means()
     assert means["lang"].tolist() == ["de", "en", "macro"]
     assert means["queries"].tolist() == [1, 2, 3]
     assert means["excluded"].tolist() == [1, 0, 1]
     assert means["recall@3"].tolist() == [0.5, 0.5, 0.5]
-    one = retrieval.measure(collection(JUDGED, ["en"]), found, ["recall@3"]).means()
+    one = measure.measure(collection(JUDGED, ["en"]), found, ["recall@3"]).means()
     assert one["lang"].tolist() == ["en"]
     assert one["recall@3"].tolist() == [pytest.approx(0.5)]
 
 
 def test_statistics_take_the_rows():
     found = hits([[1, 3, 2], [1, 0, -1], [2, 0, 1], [0, 1, 2]])
-    made = retrieval.measure(collection(JUDGED), found, ["map"])
+    made = measure.measure(collection(JUDGED), found, ["map"])
     sums = statistics.cluster_sums(made.rows, "map", cell="lang")
     assert statistics.macro_mean(sums) == pytest.approx(made.means()["map"].iloc[-1])
     assert list(sums.clusters) == ["made:q0", "made:q1", "made:q3"]
@@ -88,7 +89,7 @@ def test_statistics_take_the_rows():
 
 def test_a_language_without_anything_relevant_is_left_out_of_the_macro_mean():
     judged = {("q0", "a"): 0, ("q1", "b"): 1, ("q2", "c"): 0, ("q3", "Z"): 1}
-    means = retrieval.measure(collection(judged), hits([[1], [1], [1], [1]]), ["precision@1"]).means().set_index("lang")
+    means = measure.measure(collection(judged), hits([[1], [1], [1], [1]]), ["precision@1"]).means().set_index("lang")
     assert means["precision@1"].isna().tolist() == [True, False, False]
     assert means.loc["macro", "precision@1"] == means.loc["en", "precision@1"] == 0.5
     assert means["excluded"].tolist() == [2, 0, 2]
@@ -96,7 +97,7 @@ def test_a_language_without_anything_relevant_is_left_out_of_the_macro_mean():
 
 def test_a_list_as_long_as_the_corpus_makes_every_measure_exact():
     found = hits([[3, 1, 0, 2, 4, 5, 6]] * 4)
-    assert set(retrieval.measure(collection(JUDGED), found).exact.values()) == {True}
+    assert set(measure.measure(collection(JUDGED), found).exact.values()) == {True}
 
 
 @pytest.mark.parametrize(
@@ -114,16 +115,16 @@ def test_a_list_as_long_as_the_corpus_makes_every_measure_exact():
 )
 def test_hits_that_cannot_be_right_are_refused(rows, scores, message):
     with pytest.raises(ValueError, match=message):
-        retrieval.measure(collection(JUDGED), hits(rows, scores))
+        measure.measure(collection(JUDGED), hits(rows, scores))
 
 
 def test_an_unknown_measure_and_lacking_passages_are_refused():
     with pytest.raises(ValueError, match="unknown measure 'accuracy'"):
-        retrieval.measure(collection(JUDGED), hits([[0]] * 4), ["accuracy"])
+        measure.measure(collection(JUDGED), hits([[0]] * 4), ["accuracy"])
     queries, judgements = [("q", "en", "?")], [("q", "d", 1)]
     bare = build_collection("bare", queries=queries, judgements=judgements, passages=None)
     with pytest.raises(ValueError, match="bare: it was loaded without passages"):
-        retrieval.measure(bare, hits([[0]]))
+        measure.measure(bare, hits([[0]]))
 
 
 @given(orders=st.lists(st.permutations([*range(6), -1, -1]), min_size=4, max_size=4), k=st.integers(1, 8))
@@ -133,7 +134,7 @@ def test_what_is_left_without_the_querys_own_passage(orders, k):
     names = np.array(["q0", "a", "q1", "b", "q3", "c", ""], dtype=object)
     rows = np.array([[row for row in order if row >= 0] + [-1, -1] for order in orders])[:, :k]
     scores = np.where(rows < 0, -np.inf, np.arange(k, 0, -1))
-    left = retrieval.without_own(made, Hits(rows, scores, names[rows]))
+    left = measure.without_own(made, Hits(rows, scores, names[rows]))
     for i, query in enumerate(made.queries["query_id"].to_pylist()):
         expected = [row for row in rows[i] if row >= 0 and names[row] != query][: k - 1]
         assert left.rows[i].tolist() == expected + [-1] * (k - 1 - len(expected))
@@ -173,13 +174,13 @@ def searches(draw):
 def test_a_run_file_scored_by_ir_measures_gives_our_numbers(search, tmp_path_factory):
     made, found = search
     folder = tmp_path_factory.mktemp("trec")
-    retrieval.write_run(made, found, folder / "run.gz")
-    retrieval.write_qrels(made, folder / "qrels")
+    measure.write_run(made, found, folder / "run.gz")
+    measure.write_qrels(made, folder / "qrels")
     run = trec.read_run(folder / "run.gz").rename(columns={"candidate_id": "doc_id"})
     qrels = pd.DataFrame([vars_of(item) for item in ir_measures.read_trec_qrels(str(folder / "qrels"))])
     asked = {name: ir_measures.parse_measure(official) for name, official in OFFICIAL.items()}
     theirs = {(str(x.measure), x.query_id): x.value for x in ir_measures.iter_calc(list(asked.values()), qrels, run)}
-    ours = retrieval.measure(made, found, tuple(OFFICIAL)).rows.set_index("query_id")
+    ours = measure.measure(made, found, tuple(OFFICIAL)).rows.set_index("query_id")
     for name, official in OFFICIAL.items():
         for query_id, value in ours[name].items():
             assert theirs.get((str(asked[name]), query_id), 0.0) == pytest.approx(value, abs=1e-6), (official, query_id)
@@ -195,15 +196,15 @@ def test_ranking_the_run_again_gives_the_same_ranking(search):
     """`trec.rank_run` ranks as trec_eval does, ties by id descending: the order of the hits must be that one."""
     made, found = search
     qrels = made.judgements.select(["query_id", "doc_id", "gain"]).rename_columns(["query_id", "candidate_id", "gain"])
-    run = retrieval.run_frame(made, found)
+    run = measure.run_frame(made, found)
     ids, ranking = trec.rank_run(qrels.to_pandas(), run, complete=True)
     theirs = dict(zip(ids, metrics.measure("map", ranking), strict=True))
-    for _, row in retrieval.measure(made, found, ["map"]).rows.iterrows():
+    for _, row in measure.measure(made, found, ["map"]).rows.iterrows():
         assert theirs[row["query_id"]] == pytest.approx(row["map"])
 
 
 def test_what_is_saved(tmp_path):
-    made = retrieval.measure(collection(JUDGED), hits([[1, 3]] * 4), ["map", "recall@2"])
+    made = measure.measure(collection(JUDGED), hits([[1, 3]] * 4), ["map", "recall@2"])
     made.save(tmp_path)
     assert pd.read_parquet(tmp_path / "rows.parquet").equals(made.rows)
     about = json.loads((tmp_path / "retrieval.json").read_text())
@@ -259,7 +260,7 @@ NFCORPUS = {
 
 @pytest.mark.skipif(not os.environ.get("HYBRIDLIB_SLOW"), reason="HYBRIDLIB_SLOW=1 runs it: minutes on one core")
 def test_nfcorpus_as_published(data_folder, tmp_path, monkeypatch):
-    from hybridlib.corpora import beir
+    from hybridlib.companion.search import beir
     from hybridlib.encoder import Encoder
 
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path))
@@ -268,6 +269,6 @@ def test_nfcorpus_as_published(data_folder, tmp_path, monkeypatch):
     assert encoder.max_length == 256
     queries = encoder.encode(made.queries["text"].to_pylist()).numpy()
     passages = encoder.encode(made.passages.texts(0, len(made.passages)), batch_tokens=4096).numpy()
-    means = retrieval.measure(made, exact_search(made, queries, passages, 1000), tuple(NFCORPUS)).means().iloc[0]
+    means = measure.measure(made, exact_search(made, queries, passages, 1000), tuple(NFCORPUS)).means().iloc[0]
     for name, value in NFCORPUS.items():
         assert means[name] == pytest.approx(value, abs=2e-5), name

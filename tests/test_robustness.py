@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib import robustness
+from hybridlib.companion.questions import robustness
 
 LANGUAGES = ["bn", "sw", "te"]
 VARIANTS = {"clean": ("clean", 0.0, 0.0), "typos-0.1-0": ("typos", 0.1, 0.1), "typos-0.2-0": ("typos", 0.2, 0.3)}

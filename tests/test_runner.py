@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hybridlib import execution, runner
+from hybridlib.companion import execution, runner
 
 PARAMETERS = """
 profile = "demo"
@@ -254,7 +254,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setenv("HYBRIDLIB_ROOT", str(root))
         patch.setenv("JUPYTER_PATH", str(base / "jupyter"))
         patch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
-        importlib.import_module("hybridlib.experiment")  # torch sets variables of its own
+        importlib.import_module("hybridlib.companion.experiment.embedded_study")  # torch sets variables of its own
         before, began = dict(os.environ), time.time()
         code, text = call(["--fresh", "-p", "alpha", "0.25", "-p", "seeds", "[7]"], folder)
         assert dict(os.environ) == before
@@ -344,7 +344,7 @@ def test_ctrl_c_ends_the_kernel_and_says_how_to_go_on(tmp_path: Path, number: si
     tell = f"import os, pathlib; pathlib.Path({str(pid) + '.part'!r}).write_text(str(os.getpid()))"
     rename = f"os.replace({str(pid) + '.part'!r}, {str(pid)!r})"
     write_notebook(tmp_path / "notebooks", "00_slow", f"{tell}\n{rename}\nimport time\ntime.sleep(120)")
-    command = [sys.executable, "-m", "hybridlib.runner", "--fresh", "--only", "00", "-p", "name", "a b"]
+    command = [sys.executable, "-m", "hybridlib.companion.runner", "--fresh", "--only", "00", "-p", "name", "a b"]
     environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path), "HYBRIDLIB_NOTEBOOKS": str(tmp_path / "notebooks")}
     process = subprocess.Popen(
         command,

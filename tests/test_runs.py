@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hybridlib import experiment
-from hybridlib.runs import MissingRun, RunStore, default_root, is_complete
-from hybridlib.storage import replace_file, replace_folder, write_json
+from hybridlib.companion.experiment import embedded_study
+from hybridlib.companion.experiment.runs import MissingRun, RunStore, default_root, is_complete
+from hybridlib.files import replace_file, replace_folder, write_json
 
 ROOMS = ("loss.py",)
 
@@ -34,7 +34,7 @@ def test_a_run_is_made_once_and_then_reused(tmp_path):
 def test_other_parameters_or_other_sources_are_another_run(tmp_path, monkeypatch):
     store = RunStore(tmp_path)
     names = {store.load_or_make("a", {"x": x}, rooms, write).name for x in (1, 2) for rooms in (ROOMS, ("metrics.py",))}
-    monkeypatch.setattr("hybridlib.runs.torch.__version__", "0.0")
+    monkeypatch.setattr("hybridlib.companion.experiment.runs.torch.__version__", "0.0")
     names.add(store.load_or_make("a", {"x": 1}, ROOMS, write).name)
     assert len(names) == 5
 
@@ -146,22 +146,22 @@ def test_root(tmp_path, monkeypatch):
 )
 def test_wrong_parameters_are_named(overrides, message):
     with pytest.raises(ValueError, match=message):
-        experiment.resolve(**{"profile": "demo"} | overrides)
+        embedded_study.resolve(**{"profile": "demo"} | overrides)
 
 
 def test_none_keeps_the_profile_and_whole_numbers_do_for_shares():
-    assert experiment.resolve("demo", steps=None, seeds=[4], learning_rate=1).seeds == (4,)
-    assert experiment.resolve("demo", alphas=[0, 1]).alphas == (0.0, 1.0)
+    assert embedded_study.resolve("demo", steps=None, seeds=[4], learning_rate=1).seeds == (4,)
+    assert embedded_study.resolve("demo", alphas=[0, 1]).alphas == (0.0, 1.0)
 
 
 def test_outputs_of_a_changed_demo_do_not_overwrite_the_committed_ones(tmp_path):
-    standard, custom = (experiment.study("demo", root=tmp_path, steps=steps) for steps in (None, 7))
-    smoke = experiment.study("smoke", root=tmp_path)
+    standard, custom = (embedded_study.study("demo", root=tmp_path, steps=steps) for steps in (None, 7))
+    smoke = embedded_study.study("smoke", root=tmp_path)
     assert standard.outputs("figures") == tmp_path / "figures" / "demo"
     assert custom.outputs("figures") == tmp_path / "runs" / "figures" / "demo-custom"
     assert smoke.outputs("results") == tmp_path / "runs" / "results" / "smoke"
 
 
 def test_the_ends_of_the_curve_are_the_pure_strategies():
-    kinds = [experiment.Run.of_alpha(alpha, 0).strategy for alpha in (0, 0.5, 1)]
+    kinds = [embedded_study.Run.of_alpha(alpha, 0).strategy for alpha in (0, 0.5, 1)]
     assert kinds == ["x-y", "hybrid", "x-x-mono"]

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import encoder, parallel_corpus
 
+from hybridlib.companion.search.hitfile import read_hits
+from hybridlib.companion.search.search import Hits, search, top_k
+from hybridlib.companion.search.topk import merge, top_k_distinct
 from hybridlib.corpora import Benchmark
 from hybridlib.encoder import Encoder
-from hybridlib.evaluate import encode_benchmark, rank_relevant
-from hybridlib.hitfile import read_hits
-from hybridlib.search import Hits, search, top_k
-from hybridlib.topk import merge, top_k_distinct
+from hybridlib.evaluation import encode_benchmark, rank_relevant
 
 WORDS = parallel_corpus()
 

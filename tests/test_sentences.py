@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlib.sentences import cut, split_sentences
+from hybridlib.companion.sources.sentences import cut, split_sentences
 
 
 @pytest.mark.parametrize(

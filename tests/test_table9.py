@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from made import encoder, parallel_corpus
 
-from hybridlib import paper
 from hybridlib.__main__ import main
-from hybridlib.corpora import ParallelPairs, mmarco, rows
-from hybridlib.corpora.rows import Counts, Limits, Row, filtered, write_rows
-from hybridlib.corpora.table9 import SOURCES, find, load
-from hybridlib.hub import lock_file
+from hybridlib.companion.report import paper
+from hybridlib.companion.sources import filters, mmarco
+from hybridlib.companion.sources.filters import Counts, Limits, Row, filtered, write_rows
+from hybridlib.companion.sources.table9 import SOURCES, find, load
+from hybridlib.corpora import ParallelPairs
+from hybridlib.files import lock_file
 
 
 def parquet(records: list[dict]) -> bytes:
@@ -250,7 +251,7 @@ def test_each_row_counts_once_under_the_first_filter():
         "passage length": Row("who is it", "x" * 21),
         "answer not in passage": Row("who is it", "it is me", ("you",)),
     }
-    assert set(bad) == set(rows.FILTERS)
+    assert set(bad) == set(filters.FILTERS)
     counts = Counts()
     kept = list(filtered([good, *bad.values(), good], Limits(passage=(3, 20)), counts))
     assert kept == [good]
@@ -270,7 +271,7 @@ def test_writing_in_small_chunks_is_the_same(tmp_path, monkeypatch):
     made[0] = Row("question 0", "passage 0", negatives=("passage 0", "passage 1"))
     whole, counts = write_rows(tmp_path / "one", made, name="made")
     assert counts.more["negatives left out"] == 9
-    monkeypatch.setattr(rows, "CHUNK", 2)
+    monkeypatch.setattr(filters, "CHUNK", 2)
     assert write_rows(tmp_path / "two", made, name="made")[0].fingerprint == whole.fingerprint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 

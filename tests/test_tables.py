@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hybridlib import paper, tables
+from hybridlib.companion.report import paper, tables
 
 NAN = math.nan
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from made import encoder, parallel_corpus
 
-from hybridlib import tokens
 from hybridlib.corpora import ParallelPairs
-from hybridlib.tokens import TokenizedPairs, TokenLists, padded, tokenizer_hash, write_tokens
+from hybridlib.training import tokens
+from hybridlib.training.tokens import TokenizedPairs, TokenLists, padded, tokenizer_hash, write_tokens
 
 CORPUS = parallel_corpus()
 ROWS, LANGUAGES = [3, 0, 39, 3], ["de", "en", "fr", "en"]

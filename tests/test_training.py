@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from test_hub_checkpoints import mt5
 
 from hybridlib.encoder import Encoder
-from hybridlib.gradients import Gradients, prepare
 from hybridlib.sampler import Batch, BatchSampler
-from hybridlib.tokens import TokenizedPairs
-from hybridlib.training import TrainingSettings, train, validation_loss
+from hybridlib.training.gradients import Gradients, prepare
+from hybridlib.training.loop import train, validation_loss
+from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.tokens import TokenizedPairs
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, validate_every=10, checkpoint_every=7)
 CORPUS = parallel_corpus()
@@ -88,7 +89,8 @@ CHILD = """
     sys.path.insert(0, {tests!r})
     from made import encoder, parallel_corpus
     from hybridlib.sampler import BatchSampler
-    from hybridlib.training import TrainingSettings, train
+    from hybridlib.training.loop import train
+    from hybridlib.training.settings import TrainingSettings
     import torch
     torch.set_num_threads(1)
     corpus = parallel_corpus()

@@ -20,13 +20,13 @@ from made import parallel_corpus
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer, PreTrainedTokenizerFast
 
-from hybridlib import translate
 from hybridlib.__main__ import main
-from hybridlib.checkpoint import CheckpointError
+from hybridlib.companion.sources import translation
+from hybridlib.companion.sources.flags import FLAGS
+from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES
+from hybridlib.companion.sources.translation import TranslationSettings, Translator, translate_pairs
 from hybridlib.corpora import ParallelPairs
-from hybridlib.flags import FLAGS
-from hybridlib.languages import NLLB, WITHOUT_SPACES
-from hybridlib.translate import TranslationSettings, Translator, translate_pairs
+from hybridlib.encoder_checkpoint import CheckpointError
 
 LANGUAGES = ("en", "de", "ru", "zh")
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -225,7 +225,7 @@ class SentencePieceProcessor:
 '''
 M2M100 = """
 import sys
-from hybridlib.translator import Translator
+from hybridlib.companion.sources.translator import Translator
 translator = Translator.load(sys.argv[1], device="cpu")
 tokenizer = translator.tokenizer
 assert type(tokenizer).__name__ == "M2M100Tokenizer"
@@ -245,7 +245,7 @@ def test_the_real_m2m100_tokenizer(tmp_path):
     (folder / "sentencepiece.bpe.model").write_bytes(b"stands in")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "M2M100Tokenizer"}))
     (tmp_path / "sentencepiece.py").write_text(SENTENCEPIECE)
-    path = os.pathsep.join([str(tmp_path), str(Path(translate.__file__).parents[1])])
+    path = os.pathsep.join([str(tmp_path), str(Path(translation.__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-c", M2M100, str(folder)],
         env={**os.environ, "PYTHONPATH": path},
@@ -336,7 +336,7 @@ def test_a_shard_that_another_process_is_at_is_waited_for(translator, tmp_path):
         deadline = time.monotonic() + 20
         while len(list((tmp_path / "shards").glob("[!.]*.parquet"))) < len(locks) - 1 and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(2 * translate.PAUSE)
+        time.sleep(2 * translation.PAUSE)
         assert other.is_alive() and not locks[0].with_suffix("").exists()
     other.join(timeout=20)
     assert not other.is_alive() and locks[0].with_suffix("").exists()
@@ -346,7 +346,7 @@ def test_a_killed_run_is_finished_by_two_processes_with_the_result_of_one(nllb, 
     english().save(tmp_path / "pairs")
     command = [sys.executable, "-m", "hybridlib", "translate", "--model", str(nllb), "--pairs", str(tmp_path / "pairs")]
     command += ["--languages", "de", "ru", "--rows-per-shard", "4", "--keep-flagged", "--quiet", "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(translate.__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(translation.__file__).parents[1])}
     shards = tmp_path / "out" / "shards"
 
     def start():

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybridlib import trec
+from hybridlib.companion.search import trec
 from hybridlib.metrics import measure
 
 OURS = {"map": "map", "recip_rank": "mrr", "ndcg": "ndcg"}

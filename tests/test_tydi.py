@@ -8,7 +8,7 @@ import json
 import pytest
 from collections_made import json_lines, parquet
 
-from hybridlib.corpora import records, tydi
+from hybridlib.companion.search import records, tydi
 
 PAIRS = [  # id, question, paragraph
     ("arabic-1-0", "first?", "Paragraph one"),

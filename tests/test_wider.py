@@ -6,21 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib import experiment, paper, results, wider
-from hybridlib.corpora.collection import NOT_THERE
-from hybridlib.experiment import Run
+from hybridlib.companion.experiment import embedded_study
+from hybridlib.companion.experiment.embedded_study import Run
+from hybridlib.companion.questions import shared
+from hybridlib.companion.report import paper, summaries
+from hybridlib.companion.search.collection import NOT_THERE
 
 QUICK = {"steps": 4, "dictionary_steps": 4, "extra_candidates": 20}
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> experiment.Study:
-    return experiment.study("smoke", wider=True, root=tmp_path_factory.mktemp("wider"), **QUICK)
+def study(tmp_path_factory) -> embedded_study.Study:
+    return embedded_study.study("smoke", wider=True, root=tmp_path_factory.mktemp("wider"), **QUICK)
 
 
 def test_a_search_gives_what_the_evaluation_gives(study):
     run = Run("hybrid", 0, 0.5)
-    searched = study.search_rows([run, Run("none", 0)], wider.names(study, "miracl"))
+    searched = study.search_rows([run, Run("none", 0)], shared.names(study, "miracl"))
     evaluated = study.rows([run])
     evaluated = evaluated[evaluated["setting"] == "mono"]
     for measure in ("ndcg@10", "precision@1", "recall@10"):
@@ -31,7 +33,7 @@ def test_a_search_gives_what_the_evaluation_gives(study):
     assert (searched["cluster"].astype(str).to_numpy() == clusters[searched["query_id"]].astype(str).to_numpy()).all()
     assert set(searched["strategy"]) == {"hybrid", "none"} and set(searched["setting"]) == {"mono"}
     made = study.store.made
-    study.search_rows([run], wider.names(study, "miracl"))
+    study.search_rows([run], shared.names(study, "miracl"))
     assert study.store.made == made, "what was searched is used again"
     folder = study.searched(run, study.collections("embedded-sw")[0])
     assert {p.name for p in folder.iterdir()} >= {"run.gz", "qrels.gz", "rows.parquet", "retrieval.json"}
@@ -59,37 +61,39 @@ def test_collections_of_the_embedded_corpus(study):
 def test_thinning_follows_table_11(study):
     share, printed = study.settings.share, paper.reported(11, measure="candidates").set_index("language")["value"]
     assert share["en"] == 1 and share["sw"] == printed["sw"] / printed["en"]
-    gentle = experiment.resolve("demo", wider=True, thinning="square root of table 11").share
+    gentle = embedded_study.resolve("demo", wider=True, thinning="square root of table 11").share
     assert gentle["sw"] == pytest.approx(share["sw"] ** 0.5) and len(gentle) == 16
     passages = study.corpus.train.passages
     counts = {lang: len(passages) - passages[lang].null_count for lang in study.settings.languages}
     for lang, number in counts.items():
         assert number == max(1, round(share[lang] * counts["en"]))
     with pytest.raises(ValueError, match="Table 11 has no 'de'"):
-        _ = experiment.resolve("demo", thinning="table 11").share
+        _ = embedded_study.resolve("demo", thinning="table 11").share
     with pytest.raises(ValueError, match="thinning must be one of"):
-        experiment.resolve("demo", thinning="half")
+        embedded_study.resolve("demo", thinning="half")
 
 
 def test_the_wider_demo_is_the_demo(tmp_path):
-    assert experiment.study("demo", wider=True, root=tmp_path).label == "demo"
-    assert experiment.study("demo", wider=True, root=tmp_path, steps=7).label == "demo-custom"
-    assert "pairs thinned in proportion to Table 11" in wider.title(
-        experiment.study("demo", wider=True, root=tmp_path), "T"
+    assert embedded_study.study("demo", wider=True, root=tmp_path).label == "demo"
+    assert embedded_study.study("demo", wider=True, root=tmp_path, steps=7).label == "demo-custom"
+    assert "pairs thinned in proportion to Table 11" in shared.title(
+        embedded_study.study("demo", wider=True, root=tmp_path), "T"
     )
-    stand_in, text = experiment.study("smoke", root=tmp_path), "e, embedded corpus (smoke profile), 2 steps"
-    assert wider.note(stand_in, text, ["a"]) == text
-    paper_study = experiment.study("paper", wider=True, root=tmp_path)
-    assert paper_study.settings == experiment.PROFILES["paper"] and wider.title(paper_study, "T") == "T"
-    noted = wider.note(paper_study, "xquad-r-e, xquad-r (paper profile), 2 steps", ["a", "b", "c", "d"])
+    stand_in, text = embedded_study.study("smoke", root=tmp_path), "e, embedded corpus (smoke profile), 2 steps"
+    assert shared.note(stand_in, text, ["a"]) == text
+    paper_study = embedded_study.study("paper", wider=True, root=tmp_path)
+    assert paper_study.settings == embedded_study.PROFILES["paper"] and shared.title(paper_study, "T") == "T"
+    noted = shared.note(paper_study, "xquad-r-e, xquad-r (paper profile), 2 steps", ["a", "b", "c", "d"])
     assert noted == "xquad-r-e, a, b, c and 1 more collections (paper profile), 2 steps"
 
 
 def test_groups_of_languages():
-    sizes = wider.corpus_sizes()
+    sizes = shared.corpus_sizes()
     assert len(sizes) == 16 and sizes.index[0] == "en" and sizes.index[-1] == "sw"
-    assert wider.high_resource() == ("en", "es", "fr", "ru", "ja", "zh", "ar", "fa") or len(wider.high_resource()) == 8
-    assert min(sizes[list(wider.high_resource())]) > max(sizes.drop(list(wider.high_resource())))
+    assert (
+        shared.high_resource() == ("en", "es", "fr", "ru", "ja", "zh", "ar", "fa") or len(shared.high_resource()) == 8
+    )
+    assert min(sizes[list(shared.high_resource())]) > max(sizes.drop(list(shared.high_resource())))
 
 
 @pytest.mark.parametrize(
@@ -107,17 +111,17 @@ def test_groups_of_languages():
     ],
 )
 def test_names(profile, benchmark, languages, found, tmp_path):
-    names = wider.names(experiment.study(profile, wider=True, root=tmp_path), benchmark, languages)
+    names = shared.names(embedded_study.study(profile, wider=True, root=tmp_path), benchmark, languages)
     assert names[: len(found.split())] == found.split()
 
 
 def test_names_that_are_not_there(tmp_path):
-    one = experiment.study("paper", root=tmp_path)
-    assert len(wider.names(one, "miracl")) == 16 and "msmarco" in wider.names(one, "beir")
+    one = embedded_study.study("paper", root=tmp_path)
+    assert len(shared.names(one, "miracl")) == 16 and "msmarco" in shared.names(one, "beir")
     with pytest.raises(ValueError, match="miracl has none of"):
-        wider.names(one, "miracl", ["xx"])
+        shared.names(one, "miracl", ["xx"])
     with pytest.raises(ValueError, match="benchmark must be one of"):
-        wider.names(one, "mrtydi")
+        shared.names(one, "mrtydi")
 
 
 @pytest.mark.parametrize(
@@ -133,11 +137,11 @@ def test_names_that_are_not_there(tmp_path):
 def test_an_answer_follows_from_interval_and_seeds(span, yes, verdict, tmp_path):
     found = pd.DataFrame([dict(zip(("low", "high", "seed_min", "seed_max"), span, strict=True)) | {"difference": 0.01}])
     options = {"needs": "MIRACL", "yes": yes, "what": "nDCG@10 a - b"}
-    line = wider.answer("Q?", found, study=experiment.study("paper", root=tmp_path), **options)
+    line = shared.answer("Q?", found, study=embedded_study.study("paper", root=tmp_path), **options)
     assert line["verdict"] == verdict and line["measured"].startswith("nDCG@10 a - b +0.010 [")
-    stand_in = wider.answer("Q?", found, study=experiment.study("demo", root=tmp_path), **options)
+    stand_in = shared.answer("Q?", found, study=embedded_study.study("demo", root=tmp_path), **options)
     assert (stand_in["verdict"], stand_in["measured"]) == ("not run: needs MIRACL", "")
-    nothing = wider.answer("Q?", found[:0], study=experiment.study("paper", root=tmp_path), **options)
+    nothing = shared.answer("Q?", found[:0], study=embedded_study.study("paper", root=tmp_path), **options)
     assert nothing["verdict"] == "not run: needs encoders of these strategies"
 
 
@@ -146,6 +150,6 @@ def test_compare_takes_the_pairs_that_are_there():
     rows = pd.DataFrame({"query_id": range(40), "cluster": range(40), "query_lang": "sw", "candidate_lang": "c"})
     rows = pd.concat([rows.assign(strategy=s, ndcg=rng.random(40)) for s in ("hybrid", "x-y")])
     rows = rows.assign(setting="mono", seed=0, alpha=0.5).rename(columns={"ndcg": "ndcg@10"})
-    found = wider.compare(rows, results.PAIRS)
+    found = shared.compare(rows, summaries.PAIRS)
     assert found[["a", "b"]].values.tolist() == [["hybrid", "x-y"]]
-    assert wider.compare(rows, [("hybrid", "en-en")]).empty
+    assert shared.compare(rows, [("hybrid", "en-en")]).empty

@@ -15,8 +15,8 @@ from collections_made import beir_folder, json_lines
 from made import encoder, parallel_corpus
 from test_pretrained import pairs_file
 
-from hybridlib import pretrained_study
-from hybridlib.corpora.embedded import build_corpus
+from hybridlib.companion.experiment import pretrained_study
+from hybridlib.companion.sources.embedded.corpus import build_corpus
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(path for path in FOLDER.glob("*.ipynb") if "07" <= path.name[:2] <= "12")

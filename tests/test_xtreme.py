@@ -12,10 +12,9 @@ import pytest
 import torch
 from collections_made import exact_search, json_lines
 
-from hybridlib import retrieval
-from hybridlib.corpora import xtreme
+from hybridlib.companion.search import measure, xtreme
 from hybridlib.corpora.base import Benchmark
-from hybridlib.evaluate import evaluate_vectors
+from hybridlib.evaluation import evaluate_vectors
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +62,9 @@ def test_tatoebas_accuracy_by_hand(tmp_path):
         return np.array([[np.cos(np.radians(d)), np.sin(np.radians(d))] for d in degrees], dtype=np.float32)
 
     german, english = at(0, 20, 90), at(15, 50, 80)  # from 0: 15; from 20: 15 (5 away); from 90: 80
-    there = retrieval.measure(found["deu-eng"], exact_search(found["deu-eng"], german, english, 1), [xtreme.ACCURACY])
+    there = measure.measure(found["deu-eng"], exact_search(found["deu-eng"], german, english, 1), [xtreme.ACCURACY])
     assert there.rows[xtreme.ACCURACY].tolist() == [1, 0, 1]
-    back = retrieval.measure(found["eng-deu"], exact_search(found["eng-deu"], english, german, 1), [xtreme.ACCURACY])
+    back = measure.measure(found["eng-deu"], exact_search(found["eng-deu"], english, german, 1), [xtreme.ACCURACY])
     assert back.rows[xtreme.ACCURACY].tolist() == [0, 1, 1]  # from 15: 20; from 50: 20 (30 away, 90 is 40); from 80: 90
     assert there.means()[xtreme.ACCURACY].tolist() == [pytest.approx(2 / 3)]
 

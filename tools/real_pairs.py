@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybridlib.companion.sources.sentences import split_sentences
 from hybridlib.corpora import data_folder
-from hybridlib.corpora.files import read_json_lines
-from hybridlib.sentences import split_sentences
-from hybridlib.storage import replace_file
+from hybridlib.files import read_json_lines, replace_file
 
 SQUAD = ("en", "es", "fi", "id", "it", "sv")
 MLQA = ("de", "es", "vi", "zh")  # languages of contexts; questions are in ar and hi too

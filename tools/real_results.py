@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from hybridlib import results
-from hybridlib.card import read_labels
-from hybridlib.tables import to_markdown
+from hybridlib.companion.report import summaries
+from hybridlib.companion.report.tables import to_markdown
+from hybridlib.training.card import read_labels
 
 MEASURES = ["map", "recall@1", "rank_distance"]
 SUBSETS = ("all", "trained", "zero-shot")
@@ -63,9 +63,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="beginning of the files' names")
     options = parser.parse_args()
     rows, curves = read(options.runs, options.start)
-    quality = results.summary(rows, options.trained, measures=MEASURES).drop(columns=["alpha", "n_queries"])
+    quality = summaries.summary(rows, options.trained, measures=MEASURES).drop(columns=["alpha", "n_queries"])
     subsets = [name for name in SUBSETS if name in set(quality["subset"])]
-    tests = results.compare(rows, options.trained, measures=["map", "rank_distance"], subsets=subsets)
+    tests = summaries.compare(rows, options.trained, measures=["map", "rank_distance"], subsets=subsets)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for name, frame in (("quality", quality), ("tests", tests), ("curves", curves)):
         path = options.output.with_name(f"{options.output.name}_{name}.csv")

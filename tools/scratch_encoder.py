@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybridlib.companion.sources.embedded.corpus import train_tokenizer
 from hybridlib.corpora.base import ParallelPairs, language_columns
-from hybridlib.corpora.embedded import train_tokenizer
 from hybridlib.corpora.own import open_pairs
 from hybridlib.encoder import Encoder
 

@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from hybridlib.corpora.base import Benchmark, data_folder
-from hybridlib.corpora.files import cache_folder, check_content, download, parse_json, read_bytes
-from hybridlib.storage import replace_file
+from hybridlib.files import cache_folder, check_content, download, parse_json, read_bytes, replace_file
 
 URL = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from babel import Locale
 
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.files import read_json_lines
+from hybridlib.files import read_json_lines
 
 CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table
 

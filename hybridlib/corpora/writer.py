@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from hybridlib.corpora.base import PairGroup, ParallelPairs, check_replaceable, mapped_tables
 from hybridlib.corpora.textfile import TEXTS, TextFile, check_columns
-from hybridlib.storage import replace_folder
+from hybridlib.files import replace_folder
 
 PAIRS = 262_144  # pairs held in memory at once
 MAX_PAIRS = 2**31 - 1  # of pairs, and of negatives: what the 32-bit offsets of Arrow's lists reach

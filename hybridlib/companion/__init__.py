@@ -1,0 +1,1 @@
+"""What makes hybridlib the companion of arXiv 2408.10536; the library never imports it."""

@@ -1,0 +1,1 @@
+"""The experiment: profiles, the store of runs, the study."""

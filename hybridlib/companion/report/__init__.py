@@ -1,0 +1,1 @@
+"""What is shown: the paper's numbers, summaries, tables, claims, figures, the frame of a notebook."""

@@ -1,0 +1,184 @@
+"""What all figures share: colours and markers, words, captions, the page's layout, checks, and writing to disk."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hybridlib.files import replace_file
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+WIDTH = 7.0  # inches: the text width of a page
+GREY = "0.35"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a strategy is named and drawn in every figure."""
+
+    label: str
+    color: str
+    marker: str
+
+
+LOOKS = {
+    "x-x-mono": Look("X-X-mono", "#D55E00", "o"),
+    "x-y": Look("X-Y", "#0072B2", "s"),
+    "hybrid": Look("hybrid", "#009E73", "D"),
+    "x-x": Look("X-X", "#CC79A7", "^"),
+    "en-en": Look("En-En", "#E69F00", "v"),
+    "none": Look("before training", "0.45", "X"),
+}
+SETTINGS = {
+    "mono": "mono: one language",
+    "cross": "cross: two languages",
+    "multi": "multi: pool of all languages",
+}
+MEASURES = {
+    "map": "mAP",
+    "map@20": "mAP@20",
+    "recall@1": "R@1",
+    "recall@10": "R@10",
+    "recall@100": "R@100",
+    "mrr@10": "MRR@10",
+    "precision@1": "P@1",
+    "precision@10": "P@10",
+    "ndcg@10": "nDCG@10",
+    "mrr": "MRR",
+    "rank_distance": "rank distance (lower is less biased)",
+}
+
+BY = ["strategy", "alpha", "setting", "measure", "subset"]
+SPAN = ["mean", "low", "high"]
+
+INTERVAL = "Bar: 95 % cluster bootstrap interval, queries of all seeds together."
+CAPTIONS = {
+    "quality": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds.",
+    "shared_script": f"Marker: macro mean over pairs of languages. {INTERVAL}",
+    "language_bias": f"Marker: mean over the queries in one language. {INTERVAL} Rank distance: best rank in each "
+    "language, largest minus smallest, in the pool of all languages.",
+    "by_language": f"Marker: mean over the queries in one language. {INTERVAL}",
+    "mixing_ratio": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Each panel has its own scale.",
+    "reported_by_language": "Hollow: as the paper prints it, without an interval. Filled: reproduced on the same "
+    f"benchmark, where it was. {INTERVAL}",
+    "gain_by_size": "Marker: difference of the means over the queries in one language. Bar: 95 % paired bootstrap "
+    "interval, queries of all seeds together, not corrected for the number of languages; none: printed numbers. Dots: "
+    "single seeds. Dashed line and band: mean over a group's languages and its interval. Languages of nearly the same "
+    "size are moved apart.",
+    "training_curves": "Line: mean over seeds, training loss also over neighbouring steps; dashed: X-Y batches. "
+    "Band and bar: lowest to highest seed. Ringed: the lowest validation loss of each seed, whose weights are kept.",
+    "first_ranked": "Share of queries (%) whose best-ranked relevant candidate, in the pool of all languages, is in "
+    "that language; rows add up to 100. Own language: mean of the diagonal. No error is shown.",
+    "win_matrix": "Number and colour: difference of the means. In parentheses: a tie, the 95 % paired bootstrap "
+    "interval of the difference holds 0 (per cell, not corrected for their number).",
+    "corpus_sizes": "Counts, not estimates: there is no error to show.",
+    "batches": "A row is one place of the batch: the language of its query and of its passage.",
+    "negatives": "Rows are queries, columns the passages of the batch, explicit negatives last. Codes: languages.",
+    "noise_rates": f"Marker: macro mean over the languages of the group, moved a little apart. {INTERVAL}",
+    "differences": "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap "
+    "interval, queries of all seeds together. Dots: least and largest difference of single seeds.",
+    "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
+    "to_baseline": "Marker: mean over queries (average: over data sets), minus the baseline's. Bar: 95 % paired "
+    "bootstrap interval, queries of all seeds together. Dots: the lowest and the highest seed.",
+    "encoders": f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: "
+    "trained for retrieval elsewhere. Each panel has its own scale.",
+    "ratio_by_task": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these "
+    "very queries and those that are not told apart from it (95 % paired interval and all seeds). Each panel has its "
+    "own scale.",
+}
+
+
+def caption(name: str) -> str:
+    """What points, bars and colours of the figure of that function mean; the text that stands under it.
+
+    Raises:
+        ValueError: no such figure.
+    """
+    if name not in CAPTIONS:
+        raise ValueError(f"there is no figure {name!r}; there are {', '.join(CAPTIONS)}")
+    return CAPTIONS[name]
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    paths = []
+    with style():
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            paths.append(Path(folder) / f"{name}.{kind}")
+            with replace_file(paths[-1]) as new:
+                figure.savefig(new, format=kind, metadata=metadata)
+    return paths
+
+
+def style() -> AbstractContextManager:
+    """Context in which figures are made and saved: the package's style over matplotlib's defaults."""
+    return plt.style.context(STYLE, after_reset=True)
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run a drawing function in the package's style, whatever the caller's, and fix the layout."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        with style():
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once: each later drawing would shift it a little
+        return figure
+
+    return drawn
+
+
+def new_figure(
+    name: str, rows: int, columns: int, height: float, title: str, note: str, **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure of the page's width with (rows, columns) axes; its title above, its caption and the note below."""
+    above = textwrap.wrap(title, 80)
+    below = [line for text in (caption(name), note) for line in textwrap.wrap(text, 126)]
+    height += 0.2 * len(above) + 0.13 * len(below)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options)
+    plt.close(figure)  # no window and no second copy under a notebook's cell; the figure itself lives on
+    if above:
+        figure.suptitle("\n".join(above), x=0.01, ha="left")
+    figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7, color=GREY, linespacing=1.3)
+    return figure, axes
+
+
+def require(frame: pd.DataFrame, name: str, columns: Iterable[str]) -> None:
+    """Raise ValueError if the frame, which the caller knows as `name`, has no rows or lacks a column."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{name} has no column {missing[0]!r}; it needs {', '.join(columns)}")
+    if frame.empty:
+        raise ValueError(f"{name} has no rows; there is nothing to draw")
+
+
+def select(frame: pd.DataFrame, name: str, columns: Sequence[str], **values: str) -> pd.DataFrame:
+    """Rows with those values, all columns checked; ValueError if there are none."""
+    require(frame, name, dict.fromkeys([*columns, *values]))
+    kept = frame[np.logical_and.reduce([frame[column] == value for column, value in values.items()])]
+    if kept.empty:
+        wanted = ", ".join(f"{column} {value!r}" for column, value in values.items())
+        raise ValueError(f"{name} has no rows with {wanted}; evaluate them first or choose others")
+    return kept
+
+
+def strategies(frame: pd.DataFrame) -> list[str]:
+    """Strategies of a frame in the order of LOOKS; ValueError for one that has no look."""
+    found = set(frame["strategy"])
+    if found - set(LOOKS):
+        raise ValueError(f"no strategy {sorted(found - set(LOOKS))[0]!r}; choose from {', '.join(LOOKS)}")
+    return [name for name in LOOKS if name in found]

@@ -1,0 +1,1 @@
+"""Search in collections bigger than memory: loaders by name, exact search, measures, TREC files."""

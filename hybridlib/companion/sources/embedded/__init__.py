@@ -1,0 +1,1 @@
+"""The embedded corpus: facts about places in parallel wordings, offline and deterministic."""

@@ -1,0 +1,1 @@
+"""Training: the loop, gradients of a global batch, token ids, model cards, processes."""
