@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made import parallel_corpus
 from test_base import PAIRS, PASSAGES, QUERIES
 
-from hybridlib.corpora import ParallelPairs, write
+from hybridlib.corpora import ParallelPairs, base, write
 from hybridlib.corpora.write import concatenate, part_of, write_pairs
 from hybridlib.sampler import BatchSampler
 
@@ -73,6 +73,7 @@ def test_pieces_give_the_corpus_that_the_whole_gives(tables, cuts, size):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         for constant in ("PIECE", "CHUNK_ROWS", "BLOCK"):
             patch.setattr(write, constant, size)
+        patch.setattr(base, "ID_PART", size)
         streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in tables), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
         files = {path.name for path in Path(folder).rglob("*")}

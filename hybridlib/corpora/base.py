@@ -23,6 +23,7 @@ from hybridlib.files import parse_json, replace_folder
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
 PARTS = ("queries", "passages", "pairs")  # the tables of ParallelPairs, each in a file <part>.arrow
 WINDOW = 65_536  # texts that are Python objects at the same time
+ID_PART = 2_000_000  # ids that are in a table to look them up at the same time
 
 
 @dataclass(frozen=True)
@@ -400,10 +401,13 @@ def with_rows(pairs: pa.Table, query_ids: pa.ChunkedArray, passage_ids: pa.Chunk
 def _known_rows(columns: Sequence[pa.ChunkedArray], ids: pa.ChunkedArray, unknown: Sequence[str]) -> list[pa.Array]:
     """Rows, int64, of the values of each column among the ids; ValueError, begun as told, names a value not among them.
 
-    All columns are looked up at once: the table of millions of ids takes seconds to make.
+    All columns are looked up at once, in parts of the ids: the table of millions of ids takes seconds and much memory.
     """
     values = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    rows = pc.index_in(values, value_set=ids.combine_chunks()).cast(pa.int64())
+    rows = pa.chunked_array([pa.nulls(len(values), pa.int64())])
+    for start in range(0, len(ids), ID_PART):
+        places = pc.index_in(values, value_set=ids.slice(start, ID_PART).combine_chunks())
+        rows = pc.coalesce(rows, pc.add(places.cast(pa.int64()), start))
     parts, start = [], 0
     for column, message in zip(columns, unknown, strict=True):
         part = rows.slice(start, len(column))

@@ -113,8 +113,8 @@ def _recut(tables: Iterable[pa.Table], rows: int, size: float = np.inf) -> Itera
         for start in range(0, len(table), PIECE):
             held.append(table.slice(start, PIECE))
             if sum(map(len, held)) >= rows or sum(piece.nbytes for piece in held) >= size:
-                yield pa.concat_tables(held, promote_options="default").combine_chunks()
-                held = []
+                whole, held = pa.concat_tables(held, promote_options="default").combine_chunks(), []
+                yield whole
     if held:
         yield pa.concat_tables(held, promote_options="default").combine_chunks()
 
