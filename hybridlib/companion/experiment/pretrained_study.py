@@ -28,7 +28,7 @@ from hybridlib.companion.sources.translation import Translator, translate_pairs
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.writer import concatenate
+from hybridlib.corpora.write import concatenate
 from hybridlib.encoder import PRESETS, Encoder
 from hybridlib.files import write_json
 from hybridlib.sampler import BatchSampler

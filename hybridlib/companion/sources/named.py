@@ -9,7 +9,7 @@ from hybridlib.companion.sources.embedded.corpus import LANGUAGES, build_corpus
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.writer import concatenate
+from hybridlib.corpora.write import concatenate
 from hybridlib.training.processes import all_processes
 
 BENCHMARKS = ("demo", "xquad-r", "mlqa-r")
