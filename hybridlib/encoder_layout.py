@@ -59,7 +59,7 @@ def local_folder(name: str, revision: str | None = None, *, weights: bool = True
         for path in local.rglob("*"):
             verify(path, f"{name}, {path.relative_to(local)}")
     except Exception as error:  # the hub's client raises its own errors, the network's and the file system's
-        reason = explained(error, f"model {name} at {revision or 'main'}", name, "model")
+        reason = explained(error, f"model {name} at {revision or 'main'}")
         raise CheckpointError(f"{name} is no folder here, and as a repository of the hub: {reason}") from error
     return local
 

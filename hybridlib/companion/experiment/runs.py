@@ -28,7 +28,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock
 
 import hybridlib
-from hybridlib.files import write_json
+from hybridlib.files import sha256_of, write_json
 
 PACKAGE = Path(hybridlib.__file__).parent
 LARGE = 1 << 28  # bytes; a larger file that was not written since its run was complete is not hashed again
@@ -193,12 +193,6 @@ def _is_as_listed(folder: Path, done: dict) -> bool:
         return False
     old = [n for n, p in found.items() if p.stat().st_size > LARGE and p.stat().st_mtime <= done["finished"]]
     return all(sha256_of(path) == done["files"][name][1] for name, path in found.items() if name not in old)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tell(make: bool | None) -> bool:
