@@ -13,10 +13,9 @@ from pathlib import Path
 
 def data(arguments: argparse.Namespace) -> int:
     """Write data sets of Table 9 as corpora."""
-    from hybridlib.companion.sources.filters import Limits
+    from hybridlib.companion.sources.filters import TextLimits
     from hybridlib.companion.sources.leakage import protect
-    from hybridlib.companion.sources.prepare import describe, prepare
-    from hybridlib.companion.sources.table9 import SOURCES, find
+    from hybridlib.companion.sources.table9 import SOURCES, describe, find, prepare
 
     if not arguments.names:
         print("\n".join(describe()))
@@ -24,7 +23,7 @@ def data(arguments: argparse.Namespace) -> int:
     if not arguments.output:
         raise ValueError("--output is missing; name the folder to write to")
     names = [find(name).name for name in (SOURCES if arguments.names == ["all"] else arguments.names)]
-    limits = Limits(tuple(arguments.query_length), tuple(arguments.passage_length), arguments.answer_within)
+    limits = TextLimits(tuple(arguments.query_length), tuple(arguments.passage_length), arguments.answer_within)
     protected = protect(arguments.check_leakage) if arguments.check_leakage else None
     options = {"languages": arguments.languages, "limit": arguments.limit, "limits": limits, "protected": protected}
     written = 0
