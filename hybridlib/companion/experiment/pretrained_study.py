@@ -27,7 +27,7 @@ from hybridlib.companion.sources.translation import Translator, translate_pairs
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.writer import concatenate
+from hybridlib.corpora.write import concatenate
 from hybridlib.encoder import Encoder
 from hybridlib.encoder_presets import PRESETS, load_preset
 from hybridlib.files import write_json
@@ -40,8 +40,7 @@ from hybridlib.training.tokens import TokenizedPairs
 
 ENGLISH_ONLY = ("mr-tydi", "mfaq")  # the paper did not translate these two
 ROOMS = (*UPSTREAM, "companion/experiment/pretrained_study.py")
-DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/streams.py", "corpora/textfile.py")
-DATA_ROOMS += ("corpora/writer.py",)
+DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/write.py")
 DATA_ROOMS += tuple(f"companion/sources/{room}.py" for room in ("leakage", "mmarco", "filters", "table9"))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRANSLATION_ROOMS = tuple(

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
-from hybridlib.corpora.streams import part_of
+from hybridlib.corpora.write import part_of
 from hybridlib.files import local_or_hub, read_bytes
 
 SETS = ("xquad-r", "mlqa-r", "miracl")
