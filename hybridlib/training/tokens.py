@@ -77,7 +77,7 @@ class TokenizedPairs:
         if not len(rows):
             return []
         if not self._is_kept(table):
-            found = self._tokenize(side, spoken.tolist(), texts(rows, spoken))
+            found = self._tokenize(side, texts(rows, spoken))
             found = [np.array(ids, np.int32) for ids in found]
         else:
             found = [np.empty(0, np.int32)] * len(rows)
@@ -96,7 +96,7 @@ class TokenizedPairs:
             if len(table) > KEPT:
                 lists = self._file(table[lang], side, lang, progress)
             else:
-                lists = TokenLists.of(table[lang], partial(self._tokenize, side, lang))
+                lists = TokenLists.of(table[lang], partial(self._tokenize, side))
             self._kept[side, lang] = lists
         return self._kept[side, lang]
 
@@ -107,7 +107,7 @@ class TokenizedPairs:
         folder = self.folder / f"{side}-{lang}-{key[:16]}"
         about["dtype"] = "<u2" if max(self.encoder.tokenizer.get_vocab().values()) < 2**16 else "<i4"
         if not folder.exists():
-            write_tokens(folder, texts, partial(self._tokenize, side, lang), about, progress=progress)
+            write_tokens(folder, texts, partial(self._tokenize, side), about, progress=progress)
         return TokenLists.open(folder)
 
     @cached_property
@@ -117,11 +117,9 @@ class TokenizedPairs:
     def _prefix(self, side: str) -> str:
         return self.encoder.query_prefix if side == "query" else self.encoder.passage_prefix
 
-    def _tokenize(self, side: str, lang: str | list[str], texts: list[str]) -> list[list[int]]:
-        """Token ids of texts, all in one language or each in its own."""
-        languages = [lang] * len(texts) if isinstance(lang, str) else lang
+    def _tokenize(self, side: str, texts: list[str]) -> list[list[int]]:
         with _ONE_AT_A_TIME:
-            return self.encoder.tokenize([self._prefix(side) + text for text in texts], languages)
+            return self.encoder.tokenize([self._prefix(side) + text for text in texts])
 
 
 def padded(

@@ -28,8 +28,7 @@ from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
 from hybridlib.corpora.write import concatenate
-from hybridlib.encoder import Encoder
-from hybridlib.encoder_presets import PRESETS, load_preset
+from hybridlib.encoder import PRESETS, Encoder
 from hybridlib.files import write_json
 from hybridlib.sampler import BatchSampler
 from hybridlib.training.card import write_labels
@@ -228,9 +227,7 @@ class PretrainedStudy(Study):
         s = self.settings
         names = ("pooling", "query_prefix", "passage_prefix", "max_length", "dropout")
         options = {name: getattr(s, name) for name in names if getattr(s, name) is not None}
-        return (
-            load_preset(s.checkpoint, **options) if s.checkpoint in PRESETS else Encoder.load(s.checkpoint, **options)
-        )
+        return Encoder.load(s.checkpoint, **options)
 
     def sampler(self, run: Run) -> BatchSampler:
         """The batches of a run."""
