@@ -75,10 +75,9 @@ class DataOptions:
 @argument("names", nargs="*", metavar="NAME", help="data sets, or: all; none: show which there are")
 def data(names: list[str], options: DataOptions) -> int:
     """Write data sets of the paper's Table 9 as corpora to train on."""
-    from hybridlib.companion.sources.filters import Limits
+    from hybridlib.companion.sources.filters import TextLimits
     from hybridlib.companion.sources.leakage import protect
-    from hybridlib.companion.sources.prepare import describe, prepare
-    from hybridlib.companion.sources.table9 import SOURCES, find
+    from hybridlib.companion.sources.table9 import SOURCES, describe, find, prepare
 
     if not names:
         print("\n".join(describe()))
@@ -90,7 +89,7 @@ def data(names: list[str], options: DataOptions) -> int:
         _range("query", options.query_length or (3, 1_000)),
         _range("passage", options.passage_length or (3, 50_000)),
     )
-    limits = Limits(*lengths, options.answer_within)
+    limits = TextLimits(*lengths, options.answer_within)
     protected = protect(options.check_leakage) if options.check_leakage else None
     chosen = {"languages": options.languages, "limit": options.limit, "limits": limits, "protected": protected}
     written = 0

@@ -137,9 +137,9 @@ class Study(ABC):
     def evaluation_parameters(self, split: str) -> dict:
         """What decides an evaluation beside the encoder: at least what identifies the texts."""
 
-    @abstractmethod
     def collections(self, name: str) -> list[Collection]:
         """The test collections of that name."""
+        raise ValueError(f"{name}: the profile {self.settings.profile} has no test collections; see DATA.md")
 
     def clusters(self, rows: pd.DataFrame) -> pd.Series:
         """What statistics resample of a search's rows: the query, unless the study knows better."""
