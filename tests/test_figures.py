@@ -141,7 +141,7 @@ def lines(ax, label: str) -> np.ndarray:
 
 def bars(ax, strategy: str) -> np.ndarray:
     """Ends (n, 2, 2) of a strategy's intervals."""
-    found = [c.get_segments() for c in ax.collections if c.get_label() == f"_interval {strategy}"]
+    found = [c.get_segments() for c in ax.collections if c.get_label() == f"_interval {LOOKS[strategy].label}"]
     return np.array([segment for segments in found for segment in segments])
 
 
@@ -247,7 +247,7 @@ def test_quality_draws_means_intervals_and_seeds():
             row, dots = summary.query(query).iloc[0], seeds.query(query)["value"]
             np.testing.assert_array_equal(lines(ax, LOOKS[strategy].label), [[row["mean"], place]])
             np.testing.assert_array_equal(bars(ax, strategy), [[[row["low"], place], [row["high"], place]]])
-            np.testing.assert_array_equal(lines(ax, f"_seeds {strategy}")[:, 0], dots)
+            np.testing.assert_array_equal(lines(ax, f"_seeds {LOOKS[strategy].label}")[:, 0], dots)
             assert f"{row['mean']:.3f}" in words(ax)
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from hybridlib.files import replace_file
 
@@ -182,3 +184,46 @@ def strategies(frame: pd.DataFrame) -> list[str]:
     if found - set(LOOKS):
         raise ValueError(f"no strategy {sorted(found - set(LOOKS))[0]!r}; choose from {', '.join(LOOKS)}")
     return [name for name in LOOKS if name in found]
+
+
+def marks(
+    ax: Axes,
+    rows: pd.DataFrame,
+    places: ArrayLike,
+    look: Look,
+    *,
+    value: str = "mean",
+    seeds: tuple[ArrayLike, ArrayLike] | None = None,
+    upright: bool = False,
+    hollow: bool = False,
+) -> None:
+    """Draw a marker at each row's value, a bar with end caps from its low to its high, and a small dot per seed.
+
+    Where low or high is NaN, or no column, there is a marker alone. The artists are labelled `look.label` (markers),
+    `_interval`, `_low`, `_high` and `_seeds`, each followed by a space and `look.label`.
+
+    Args:
+        rows: n rows with the column `value` and, for the bars, low and high.
+        places: (n,) where the rows stand on the other axis.
+        look: colour, marker and label, such as `LOOKS["hybrid"]`.
+        seeds: places (m,) and values (m,) or (m, k) of the dots; beside the bars, which would hide them.
+        upright: values run along the y axis, else along the x axis.
+        hollow: the marker is only outlined, such as for a printed number.
+    """
+    places = np.asarray(places, dtype=float)
+
+    def plot(values: ArrayLike, marker: str, at: ArrayLike = places, **style) -> None:
+        x, y = (at, values) if upright else (values, at)
+        ax.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), marker, color=look.color, **style)
+
+    if {"low", "high"} <= set(rows.columns):
+        low, high = (rows[end].to_numpy(dtype=float) for end in ("low", "high"))
+        bars = ax.vlines if upright else ax.hlines
+        bars(places, low, high, color=look.color, linewidth=1.4, label=f"_interval {look.label}")
+        for end, name in ((low, "low"), (high, "high")):  # caps wider than the marker, which would hide short bars
+            plot(end, "_" if upright else "|", markersize=7, label=f"_{name} {look.label}")
+    fill = {"markerfacecolor": "white", "markeredgewidth": 0.9} if hollow else {"markeredgewidth": 0}
+    plot(rows[value], look.marker, markersize=4, label=look.label, zorder=3, **fill)
+    if seeds is not None:
+        dots = {"markersize": 3.5, "markeredgewidth": 0, "alpha": 0.7}
+        plot(seeds[1], ".", seeds[0], label=f"_seeds {look.label}", **dots)

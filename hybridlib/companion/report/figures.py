@@ -34,6 +34,7 @@ from hybridlib.companion.report.drawing import (
     SETTINGS,
     SPAN,
     caption,
+    marks,
     new_figure,
     require,
     save,
@@ -160,25 +161,27 @@ def _language_panel(
     name: str,
     frame: pd.DataFrame,
     languages: list[str],
-    marks: Mapping[str, str] | Sequence[str],
+    remarks: Mapping[str, str] | Sequence[str],
     title: str,
     note: str,
 ) -> tuple[Figure, Axes]:
-    """A row per language, in it a marker per strategy; a darker line before the first of the marked languages.
+    """A row per language, in it a marker per strategy; a darker line before the first of the remarked languages.
 
-    marks: what stands beside a language; of a sequence that it is zero-shot.
+    remarks: what stands beside a language; of a sequence that it is zero-shot.
     """
-    marks = marks if isinstance(marks, Mapping) else dict.fromkeys(marks, "zero-shot")
+    remarks = remarks if isinstance(remarks, Mapping) else dict.fromkeys(remarks, "zero-shot")
     names, frame = strategies(frame), frame[frame["query_lang"].isin(languages)]
     figure, ((ax,),) = new_figure(name, 1, 1, 1.4 + 0.3 * len(languages), title, note)
     for i, strategy in enumerate(names):
         rows = frame[frame["strategy"] == strategy]
         places = rows["query_lang"].astype(str).map(languages.index).astype(float)
-        _intervals(ax, rows, (places + (i - (len(names) - 1) / 2) * 0.7 / len(names)).to_numpy(), strategy)
-    ax.set_yticks(range(len(languages)), [f"{lang} ({marks[lang]})" if lang in marks else lang for lang in languages])
+        marks(ax, rows, places + (i - (len(names) - 1) / 2) * 0.7 / len(names), LOOKS[strategy])
+    ax.set_yticks(
+        range(len(languages)), [f"{lang} ({remarks[lang]})" if lang in remarks else lang for lang in languages]
+    )
     ax.set(ylabel="query language", ylim=(len(languages) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
-    first = next((i for i, lang in enumerate(languages) if lang in marks), 0)
+    first = next((i for i, lang in enumerate(languages) if lang in remarks), 0)
     for edge in range(1, len(languages)):
         ax.axhline(edge - 0.5, color="0.2" if edge == first else "0.9", linewidth=0.6)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
@@ -213,8 +216,8 @@ def mixing_ratio(
         for strategy in strategies(rows):
             own = rows[rows["strategy"] == strategy]
             dots = single[single["strategy"] == strategy]
-            _intervals(ax, own, own["alpha"].to_numpy(), strategy, upright=True)
-            _dots(ax, dots["alpha"] + 0.025, dots["value"], strategy)
+            seeds_at = (dots["alpha"] + 0.025, dots["value"])
+            marks(ax, own, own["alpha"], LOOKS[strategy], seeds=seeds_at, upright=True)
         ax.set_title(f"{setting}: {MEASURES[name]}")
         _log_if_wide(ax.yaxis, rows[SPAN]) if name == "rank_distance" else _widen(ax, 0.05)
     ends = {0: f"0\n{LOOKS['x-y'].label}", 1: f"1\n{LOOKS['x-x-mono'].label}", 0.5: f"0.5\n{LOOKS['hybrid'].label}"}
@@ -263,13 +266,14 @@ def _strategy_panels(
     for ax, (heading, (rows, single)) in zip(axes[0], parts.items(), strict=True):
         for place, strategy in enumerate(names):
             own = rows[rows["strategy"] == strategy]
-            _intervals(ax, own, np.full(len(own), place), strategy)
+            dots = None
+            if single is not None:
+                values = single.loc[single["strategy"] == strategy, "value"]
+                dots = (np.full(len(values), place + 0.27), values)
+            marks(ax, own, np.full(len(own), place), LOOKS[strategy], seeds=dots)
             for mean in own["mean"].dropna():
                 text = f"{mean:,.0f}" if measure == "rank_distance" else f"{mean:.3f}"
                 ax.annotate(text, (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
-            if single is not None:
-                values = single.loc[single["strategy"] == strategy, "value"]
-                _dots(ax, values, np.full(len(values), place + 0.27), strategy)
         ax.set_title(heading)
         ax.set_xlabel(MEASURES.get(measure, measure))
         ax.margins(x=0.14)
@@ -279,23 +283,6 @@ def _strategy_panels(
     if measure == "rank_distance":
         _log_if_wide(axes[0][0].xaxis, pd.concat([rows for rows, _ in parts.values()])[SPAN])
     return figure
-
-
-def _intervals(ax: Axes, rows: pd.DataFrame, places: np.ndarray, strategy: str, *, upright: bool = False) -> None:
-    """A strategy's markers at the means and bars from low to high; where there is no interval, a marker alone."""
-    look, lines = LOOKS[strategy], ax.vlines if upright else ax.hlines
-    lines(places, rows["low"], rows["high"], color=look.color, linewidth=1.4, label=f"_interval {strategy}")
-    for end in ("low", "high"):  # caps wider than the marker: short intervals would hide behind it
-        x, y = (places, rows[end]) if upright else (rows[end], places)
-        ax.plot(x, y, "_" if upright else "|", color=look.color, markersize=7, label=f"_{end} {strategy}")
-    x, y = (places, rows["mean"]) if upright else (rows["mean"], places)
-    ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, label=look.label, zorder=3)
-
-
-def _dots(ax: Axes, x: Sequence[float], y: Sequence[float], strategy: str) -> None:
-    """Single seeds."""
-    style = {"markersize": 3.5, "markeredgewidth": 0, "color": LOOKS[strategy].color, "alpha": 0.7}
-    ax.plot(x, y, ".", label=f"_seeds {strategy}", **style)
 
 
 def _one_alpha(frame: pd.DataFrame, alpha: float, name: str) -> pd.DataFrame:
@@ -347,7 +334,7 @@ def _validation_line(ax: Axes, own: pd.DataFrame, strategy: str) -> None:
     """Validation loss where it was measured, each seed's lowest in a ring."""
     look = LOOKS[strategy]
     by_step = own.groupby("step")["validation_loss"].agg(["mean", "min", "max"])
-    ax.vlines(by_step.index, by_step["min"], by_step["max"], color=look.color, label=f"_interval {strategy}")
+    ax.vlines(by_step.index, by_step["min"], by_step["max"], color=look.color, label=f"_interval {look.label}")
     style = {"color": look.color, "markersize": 3, "linewidth": 1}
     ax.plot(by_step.index, by_step["mean"], marker=look.marker, label=look.label, **style)
     best = own.loc[own.groupby("seed")["validation_loss"].idxmin()]
