@@ -75,7 +75,7 @@ def differences() -> pd.DataFrame:
             ("de", "th", 0.01, -1, 1, "tie"),
         ]
     )
-    return frame.set_axis(["query_lang", "candidate_lang", "difference", "low", "high", "outcome"], axis=1)
+    return frame.set_axis(["query_lang", "pool", "difference", "low", "high", "outcome"], axis=1)
 
 
 def script() -> pd.DataFrame:
@@ -369,7 +369,7 @@ def test_win_matrix_marks_ties_and_counts_outcomes():
 
 
 def test_win_matrix_of_rank_distance_gives_low_to_the_better():
-    frame = differences().assign(candidate_lang="all", query_lang=["de", "en", "th"], difference=[-5.0, 1200.0, 1.0])
+    frame = differences().assign(pool="all", query_lang=["de", "en", "th"], difference=[-5.0, 1200.0, 1.0])
     ax = figures.win_matrix(frame, "hybrid", "x-y", measure="rank_distance").axes[0]
     assert words(ax) == ["\N{MINUS SIGN}5", "+1,200", "(+1)"]
     np.testing.assert_allclose(ax.collections[0].cmap(0.0)[:3], diagrams.to_rgb(LOOKS["hybrid"].color))

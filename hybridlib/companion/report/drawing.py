@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from hybridlib.companion.report import claims
 from hybridlib.files import replace_file
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -33,11 +34,11 @@ class Look:
 
 
 LOOKS = {
-    "x-x-mono": Look("X-X-mono", "#D55E00", "o"),
-    "x-y": Look("X-Y", "#0072B2", "s"),
-    "hybrid": Look("hybrid", "#009E73", "D"),
-    "x-x": Look("X-X", "#CC79A7", "^"),
-    "en-en": Look("En-En", "#E69F00", "v"),
+    "x-x-mono": Look(claims.NAMES["x-x-mono"], "#D55E00", "o"),
+    "x-y": Look(claims.NAMES["x-y"], "#0072B2", "s"),
+    "hybrid": Look(claims.NAMES["hybrid"], "#009E73", "D"),
+    "x-x": Look(claims.NAMES["x-x"], "#CC79A7", "^"),
+    "en-en": Look(claims.NAMES["en-en"], "#E69F00", "v"),
     "none": Look("before training", "0.45", "X"),
 }
 SETTINGS = {
@@ -45,19 +46,7 @@ SETTINGS = {
     "cross": "cross: two languages",
     "multi": "multi: pool of all languages",
 }
-MEASURES = {
-    "map": "mAP",
-    "map@20": "mAP@20",
-    "recall@1": "R@1",
-    "recall@10": "R@10",
-    "recall@100": "R@100",
-    "mrr@10": "MRR@10",
-    "precision@1": "P@1",
-    "precision@10": "P@10",
-    "ndcg@10": "nDCG@10",
-    "mrr": "MRR",
-    "rank_distance": "rank distance (lower is less biased)",
-}
+MEASURES = claims.MEASURES | {"rank_distance": "rank distance (lower is less biased)"}
 
 BY = ["strategy", "alpha", "setting", "measure", "subset"]
 SPAN = ["mean", "low", "high"]

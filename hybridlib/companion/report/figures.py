@@ -1,4 +1,4 @@
-"""Figures: one function each, from frames of `results` to a matplotlib Figure; only `save` touches the disk.
+"""Figures: one function each, from frames of `summaries` to a matplotlib Figure; only `save` touches the disk.
 
 Every function takes `title`, drawn above, and `note`, drawn below after the caption: which encoder and corpus the
 numbers come from. What points and bars mean is fixed, see `caption`. A strategy has one colour (Okabe-Ito) and one
@@ -42,6 +42,7 @@ from hybridlib.companion.report.drawing import (
     strategies,
     styled,
 )
+from hybridlib.companion.report.summaries import monolingual_share
 
 __all__ = [
     "batches",
@@ -145,7 +146,7 @@ def by_language(
     Bars are the intervals of the frame (95 %, cluster bootstrap).
 
     Args:
-        frame: of `results.by_language`: strategy, measure, query_lang, mean, low, high.
+        frame: of `summaries.by_language`: strategy, measure, query_lang, mean, low, high.
         languages: from top to bottom; none: the largest mean first. Others are left out.
         marks: language -> what to put beside it.
     """
@@ -204,20 +205,21 @@ def mixing_ratio(
     scale, at least .05 wide for a measure of quality, so that noise is not blown up.
 
     Args:
-        summary, seeds: as for `quality`; alpha of x-y and x-x-mono may be missing, other strategies are left out.
+        summary, seeds: as for `quality`; strategies that are not of the curve are left out.
     """
     figure, axes = new_figure("mixing_ratio", 2, 2, 4.9, title, note, sharex=True)
     panels = [*((setting, measure) for setting in SETTINGS), ("multi", "rank_distance")]
     for ax, (setting, name) in zip(axes.flat, panels, strict=True):
         keys = {"setting": setting, "measure": name, "subset": subset}
-        rows = _with_alpha(select(summary, "summary", [*BY, *SPAN], **keys), "summary").sort_values("alpha")
-        single = _with_alpha(select(seeds, "seeds", [*BY, "value"], **keys), "seeds")
-        ax.plot(rows["alpha"], rows["mean"], color="0.6", linewidth=1, zorder=1)
+        rows = monolingual_share(select(summary, "summary", [*BY, *SPAN], **keys)).sort_values("monolingual_share")
+        single = monolingual_share(select(seeds, "seeds", [*BY, "value"], **keys))
+        ax.plot(rows["monolingual_share"], rows["mean"], color="0.6", linewidth=1, zorder=1)
         for strategy in strategies(rows):
             own = rows[rows["strategy"] == strategy]
             dots = single[single["strategy"] == strategy]
-            seeds_at = (dots["alpha"] + 0.025, dots["value"])
-            marks(ax, own, own["alpha"], LOOKS[strategy], seeds=seeds_at, upright=True)
+            beside = dots["monolingual_share"] + 0.025
+            look = LOOKS[strategy]
+            marks(ax, own, own["monolingual_share"], look, seeds=(beside, dots["value"]), upright=True)
         ax.set_title(f"{setting}: {MEASURES[name]}")
         _log_if_wide(ax.yaxis, rows[SPAN]) if name == "rank_distance" else _widen(ax, 0.05)
     ends = {0: f"0\n{LOOKS['x-y'].label}", 1: f"1\n{LOOKS['x-x-mono'].label}", 0.5: f"0.5\n{LOOKS['hybrid'].label}"}
@@ -292,16 +294,6 @@ def _one_alpha(frame: pd.DataFrame, alpha: float, name: str) -> pd.DataFrame:
     if not others.all() and not chosen[~others].any():
         raise ValueError(f"{name} has no rows of hybrid with alpha {alpha:g}; choose an alpha that was run")
     return frame[others | chosen]
-
-
-def _with_alpha(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Rows of the mixing curve, the alpha of its two ends filled in."""
-    ends = frame["strategy"].astype(object).map({"x-x-mono": 1.0, "x-y": 0.0})
-    frame = frame.assign(alpha=ends.fillna(frame["alpha"].astype(float)))
-    frame = frame[frame["strategy"].isin(["x-x-mono", "x-y", "hybrid"])]
-    if frame.empty or frame["alpha"].isna().any():
-        raise ValueError(f"{name} needs rows of x-x-mono, x-y or hybrid, and an alpha in each row of hybrid")
-    return frame
 
 
 def _log_if_wide(axis: Axis, values: pd.DataFrame | pd.Series) -> None:

@@ -6,9 +6,10 @@ judges the direction. What was not run is blank, never 0.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +17,17 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from hybridlib.companion.report import paper
+from hybridlib import statistics
+from hybridlib.companion.report import paper, summaries
+from hybridlib.evaluation import Evaluation
 from hybridlib.files import replace_file
 
 VERDICTS = ("match", "close", "differs", "not run")
 CLOSE = 0.005  # how near is "close" where no spread over seeds is known; on the 0-to-1 scale of the quality measures
 
-CELL = ("benchmark", "checkpoint", "strategy", "setting", "measure", "language", "dataset")
+PAPER_KEYS = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
+PAPER_MEASURES = ("map", "recall@1", "recall@10", "rank_distance")  # of Tables 1 to 8
+SIGNIFICANT = 0.05  # below it a corrected p-value says that two strategies differ
 ROW = ("setting", "measure", "language")
 
 # Table of the paper -> what its rows and its columns are.
@@ -57,9 +62,9 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         reported: from `paper.reported`.
-        reproduced: column value and the columns that name the cell (those of CELL that `reported` uses). Optional:
-            low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported cell asks for are
-            left out.
+        reproduced: column value and the columns that name the cell (those of PAPER_KEYS and dataset that `reported`
+            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported
+            cell asks for are left out.
 
     Returns:
         table, the naming columns, reported, reproduced, difference (reproduced - reported), low, high, sd, verdict,
@@ -68,7 +73,7 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or two rows for one cell.
     """
-    keys = [key for key in CELL if (reported[key] != "").any()]
+    keys = [key for key in (*PAPER_KEYS, "dataset") if (reported[key] != "").any()]
     frame = reported[["table", *keys, "value", "decimals"]].rename(columns={"value": "reported"})
     frame = frame.merge(_measured(reproduced, keys), on=keys, how="left")
     frame["difference"] = frame["reproduced"] - frame["reported"]
@@ -88,27 +93,98 @@ def _measured(reproduced: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     double = reproduced[reproduced.duplicated(keys)]
     if len(double):
         raise ValueError(f"two reproduced numbers for {double.iloc[0][keys].to_dict()}; keep one row per cell")
-    frame = reproduced[keys].copy()
-    for column, name in (("value", "reproduced"), ("low", "low"), ("high", "high"), ("sd", "sd")):
-        frame[name] = reproduced[column].astype(float) if column in reproduced else math.nan
-    return frame
+    numbers = ["reproduced", "low", "high", "sd"]
+    frame = reproduced.rename(columns={"value": "reproduced"}).reindex(columns=[*keys, *numbers])
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
-def side_by_side(
-    frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3, level: float = 0.05
+def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
+    """Cells of the paper's tables from folders that `write_rows` wrote; what `build` takes.
+
+    Several seeds of one strategy are averaged, with their standard deviation beside the mean.
+
+    Args:
+        base: what the paper's tables call the checkpoint that all of them were trained from.
+
+    Raises:
+        FileNotFoundError: a folder has no labels.json.
+        ValueError: its checkpoint was not trained here, or two folders differ in more than the seed.
+    """
+    parts, seen = [], []
+    for folder in folders:
+        labels = _read_labels(folder)
+        _check_alike(folder, labels, seen)
+        rows = pd.read_parquet(folder / "rows.parquet")
+        part = _paper_cells(rows, summaries.measures_of(rows))
+        parts.append(part.assign(benchmark=labels["benchmark"], checkpoint=base, strategy=labels["strategy"]))
+    if not parts:
+        return pd.DataFrame(columns=[*PAPER_KEYS, "value", "sd"])
+    return pd.concat(parts).groupby(PAPER_KEYS, as_index=False)["value"].agg(value="mean", sd="std")
+
+
+def study_cells(
+    rows: pd.DataFrame, trained: Sequence[str], *, benchmark: str | None, checkpoint: str | None
 ) -> pd.DataFrame:
+    """Cells of the paper's tables from rows of a study, with interval and spread over seeds.
+
+    Args:
+        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
+    """
+    columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
+    if benchmark is None or checkpoint is None:
+        return pd.DataFrame(columns=columns)
+    overall = summaries.summary(rows, trained, measures=PAPER_MEASURES)
+    parts = [overall[overall["subset"] == "all"].assign(language="mean")]
+    for measure in PAPER_MEASURES:
+        parts.append(summaries.by_language(rows, measure).rename(columns={"query_lang": "language"}))
+    together = pd.concat(parts, ignore_index=True).rename(columns={"mean": "value"})
+    return together.assign(benchmark=benchmark, checkpoint=checkpoint)[columns]
+
+
+def _read_labels(folder: Path) -> dict:
+    path = folder / "labels.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: no labels.json here; give folders that evaluate --rows wrote")
+    labels = json.loads(path.read_text(encoding="utf-8"))
+    if "strategy" not in labels:
+        raise ValueError(f"{folder}: its checkpoint was not trained with hybridlib, so it belongs in no table")
+    return labels
+
+
+def _check_alike(folder: Path, labels: dict, seen: list[tuple[Path, dict]]) -> None:
+    """Rows of one strategy and benchmark are averaged as seeds, so nothing but the seed may differ."""
+    for other, theirs in seen:
+        if any(labels[name] != theirs[name] for name in ("benchmark", "strategy")):
+            continue
+        if labels["seed"] == theirs["seed"]:
+            raise ValueError(f"{folder} and {other} hold the same strategy and seed; give one of them")
+        alike = ("alpha", "steps", "batch_size", "pairs", "start")
+        odd = [name for name in alike if labels.get(name) != theirs.get(name)]
+        if odd:
+            raise ValueError(f"{folder} and {other} differ in {odd[0]}, not only in the seed; make two tables of them")
+    seen.append((folder, labels))
+
+
+def _paper_cells(rows: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
+    """Macro means per setting, measure and query language ("mean": over all): setting, language, measure, value."""
+    by_query = statistics.macro_means(rows, measures, by=["setting", "query_lang"]).reset_index()
+    mean = statistics.macro_means(rows, measures, by=["setting"]).reset_index().assign(query_lang="mean")
+    both = pd.concat([by_query, mean]).rename(columns={"query_lang": "language"})
+    return both.melt(["setting", "language"], var_name="measure", value_name="value").dropna()
+
+
+def side_by_side(frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3) -> pd.DataFrame:
     """Strategies side by side: a row per setting, measure and language, a column per strategy.
 
     Args:
         frame: setting, measure, language, strategy, value and, where known, low and high.
         tests: setting, measure, language, a, b (strategies), p (corrected): the paired tests.
         decimals: of the values; rank distances have one.
-        level: below it a test says that two strategies differ.
 
     Returns:
         setting, measure, language, then text "value [low, high]" per strategy ("" where not run), and best: the
         strategy with the best value (the lowest rank distance, else the highest), if its tests against every other
-        strategy of the row say so, else "". Markdown and LaTeX print that cell bold.
+        strategy of the row say so (p below .05), else "". Markdown and LaTeX print that cell bold.
 
     Raises:
         ValueError: two values for one strategy in one row.
@@ -116,18 +192,20 @@ def side_by_side(
     double = frame[frame.duplicated([*ROW, "strategy"])]
     if len(double):
         raise ValueError(f"two values for {double.iloc[0][[*ROW, 'strategy']].to_dict()}; average the seeds first")
-    tested = {} if tests is None else {(*row[:3], frozenset(row[3:5])): row[5] for row in _rows(tests, "a", "b", "p")}
+    differ = set() if tests is None else _told_apart(tests)
     columns = [*ROW, *frame["strategy"].unique(), "best"]
     rows = []
     for names, group in frame.groupby(list(ROW), sort=False):
         places = 1 if names[1] == "rank_distance" else decimals
         cells = dict(zip(group["strategy"], _with_interval(group, places), strict=True))
-        rows.append(dict(zip(ROW, names, strict=True)) | cells | {"best": _best(names, group, tested, level)})
+        rows.append(dict(zip(ROW, names, strict=True)) | cells | {"best": _best(names, group, differ)})
     return pd.DataFrame(rows, columns=columns).fillna("")
 
 
-def _rows(frame: pd.DataFrame, *columns: str) -> list[tuple]:
-    return list(frame[[*ROW, *columns]].itertuples(index=False, name=None))
+def _told_apart(tests: pd.DataFrame) -> set[tuple]:
+    """(setting, measure, language, {a, b}) of the tests that say that a and b differ."""
+    clear = tests[tests["p"] < SIGNIFICANT]
+    return {(*names, frozenset((a, b))) for *names, a, b in clear[[*ROW, "a", "b"]].to_numpy()}
 
 
 def _with_interval(group: pd.DataFrame, decimals: int) -> list[str]:
@@ -138,13 +216,12 @@ def _with_interval(group: pd.DataFrame, decimals: int) -> list[str]:
     return texts
 
 
-def _best(names: tuple, group: pd.DataFrame, tested: dict, level: float) -> str:
+def _best(names: tuple, group: pd.DataFrame, differ: set[tuple]) -> str:
     ranked = group.dropna(subset="value").sort_values("value", ascending=names[1] == "rank_distance")["strategy"]
     if len(ranked) < 2:
         return ""
     first, *others = ranked
-    clear = all(tested.get((*names, frozenset((first, other))), 1.0) < level for other in others)
-    return first if clear else ""
+    return first if all((*names, frozenset((first, other))) in differ for other in others) else ""
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -237,6 +314,28 @@ def write_tables(frame: pd.DataFrame, folder: str | Path, name: str, decimals: i
             new = stack.enter_context(replace_file(path))
             new.write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
     return paths
+
+
+def evaluation_text(result: Evaluation, trained: Sequence[str] | None = None) -> str:
+    """The mono / cross / multi / bias table; with `trained`, the trained and zero-shot means beside the macro mean."""
+    queries, candidates = (sum(c[k] for c in result.counts.values()) for k in ("queries", "candidates"))
+    head = f"{result.benchmark}: {len(result.languages)} languages, {queries} queries, {candidates} candidates"
+    lines = []
+    for name in ("all",) if trained is None else summaries.SUBSETS:
+        part = summaries.subset(result.rows, name, trained or ())
+        macro = (
+            statistics.macro_means(part, summaries.measures_of(part), by=["setting"])
+            .reindex(summaries.SETTINGS)
+            .dropna(how="all")
+        )
+        lines.append(macro.reset_index().assign(languages=name))
+    table = pd.concat(lines, ignore_index=True)
+    table.insert(0, "languages", table.pop("languages"))
+    excluded = sum(n for part in result.excluded.values() for n in part.values())
+    notes = ["Means over languages (mono, multi) or language pairs (cross) of the means over queries."]
+    if excluded:
+        notes.append(f"Left out for having nothing relevant: {excluded} (query, setting) pairs.")
+    return "\n".join([head, "", to_markdown(table, decimals=4), "", *notes])
 
 
 def _escape_markdown(text: str) -> str:
