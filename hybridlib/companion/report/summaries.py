@@ -209,8 +209,8 @@ def to_json(result: Evaluation) -> dict:
     rows, names = result.rows, measures_of(result.rows)
     cells = rows.groupby(["setting", *statistics.CELL], observed=True)[names].mean()
     macro = statistics.macro_means(rows, names, by=["setting"])
-    distances = cells.loc["multi", "rank_distance"].droplevel("pool").dropna()
-    distances["mean"] = macro.loc["multi", "rank_distance"] if len(distances) else None
+    distances = cells.loc["multi", "rank_distance"].droplevel("pool").dropna().to_dict()
+    distances["mean"] = float(macro.loc["multi", "rank_distance"]) if distances else None
     settings: dict[str, dict] = {setting: {} for setting in SETTINGS}
     for (setting, query, pool), values in cells.drop(columns="rank_distance").iterrows():
         settings[setting][f"{query}-{pool}" if setting == "cross" else query] = values.to_dict()
@@ -220,7 +220,7 @@ def to_json(result: Evaluation) -> dict:
         "counts": result.counts,
         "settings": settings,
         "macro": {setting: macro.loc[setting].to_dict() for setting in SETTINGS if setting in macro.index},
-        "rank_distance": distances.to_dict(),
+        "rank_distance": distances,
         "excluded": result.excluded,
     }
 
