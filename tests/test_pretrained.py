@@ -180,7 +180,7 @@ def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path
     assert log["validation_loss"].notna().sum() == 9
     again = embedded_study.study("colab", root=tmp_path, **own(files))
     assert again.rows(again.runs()).equals(rows) and again.store.made == 0
-    nowhere = tables.study_cells(rows, again.settings.trained, benchmark=again.benchmark, checkpoint=again.base)
+    nowhere = tables.study_cells(rows, benchmark=again.benchmark, checkpoint=again.base)
     assert nowhere.empty, "a tiny encoder is in none of the paper's tables"
     longer = embedded_study.study("colab", root=tmp_path, **own(files, steps=7))
     assert longer.train(Run("x-y", 0)).name != again.train(Run("x-y", 0)).name
@@ -190,7 +190,7 @@ def test_cells_of_the_papers_tables_have_intervals(files, tmp_path, benchmark, m
     study = embedded_study.study("paper", root=tmp_path, **own(files))
     monkeypatch.setattr(type(study), "base", "xlm-r")
     rows = study.rows(study.runs())
-    cells = tables.study_cells(rows, study.settings.trained, benchmark=study.benchmark, checkpoint=study.base)
+    cells = tables.study_cells(rows, benchmark=study.benchmark, checkpoint=study.base)
     assert set(cells["checkpoint"]) == {"xlm-r"} and set(cells["benchmark"]) == {"xquad-r"}
     assert (cells["low"] <= cells["value"]).all() and (cells["value"] <= cells["high"]).all()
     assert {"mean", "de", "el", "en"} == set(cells["language"])

@@ -100,8 +100,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from hybridlib import metrics
     from hybridlib.companion.report import summaries, tables
     from hybridlib.evaluation import encode_benchmark, evaluate_vectors
-    from hybridlib.files import make_parent
-    from hybridlib.training.loop import card
+    from hybridlib.files import make_parent, write_json
+    from hybridlib.training import card
 
     measures = arguments.measures or metrics.MEASURES
     metrics.check(measures)
@@ -119,7 +119,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     result = evaluate_vectors(benchmark, *vectors, measures=measures)
     print(tables.evaluation_text(result, arguments.trained))
     if arguments.json:
-        summaries.write_json_report(result, arguments.json)
+        write_json(arguments.json, summaries.to_json(result))
     if arguments.rows:
         summaries.write_rows(result, arguments.rows, arguments.checkpoint)
     if arguments.card:

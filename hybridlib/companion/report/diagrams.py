@@ -1,6 +1,6 @@
 """Figures made of cells and boxes: heat maps, sizes of corpora, what is in a batch, the three settings.
 
-The same conventions as in `figures`, which offers all of these too. ValueError for what is empty or does not fit.
+The conventions are those of `figures`. ValueError for what is empty or does not fit.
 """
 
 from __future__ import annotations

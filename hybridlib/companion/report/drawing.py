@@ -88,17 +88,6 @@ CAPTIONS = {
 }
 
 
-def caption(name: str) -> str:
-    """What points, bars and colours of the figure of that function mean; the text that stands under it.
-
-    Raises:
-        ValueError: no such figure.
-    """
-    if name not in CAPTIONS:
-        raise ValueError(f"there is no figure {name!r}; there are {', '.join(CAPTIONS)}")
-    return CAPTIONS[name]
-
-
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
 
@@ -138,7 +127,7 @@ def new_figure(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of the page's width with (rows, columns) axes; its title above, its caption and the note below."""
     above = textwrap.wrap(title, 80)
-    below = [line for text in (caption(name), note) for line in textwrap.wrap(text, 126)]
+    below = [line for text in (CAPTIONS[name], note) for line in textwrap.wrap(text, 126)]
     height += 0.2 * len(above) + 0.13 * len(below)
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options)
     plt.close(figure)  # no window and no second copy under a notebook's cell; the figure itself lives on

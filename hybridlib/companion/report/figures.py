@@ -1,11 +1,10 @@
-"""Figures: one function each, from frames of `summaries` to a matplotlib Figure; only `save` touches the disk.
+"""Figures: one function each, from frames of `summaries` to a matplotlib Figure; heat maps and boxes: `diagrams`.
 
 Every function takes `title`, drawn above, and `note`, drawn below after the caption: which encoder and corpus the
-numbers come from. What points and bars mean is fixed, see `caption`. A strategy has one colour (Okabe-Ito) and one
-marker everywhere. A missing number is left blank, never drawn as 0.
+numbers come from. The caption says what points and bars mean (`drawing.CAPTIONS`); bars are the intervals of the frame.
+A strategy has one colour (Okabe-Ito) and one marker everywhere. A missing number is left blank, never drawn as 0.
 
 All raise ValueError for an empty frame, a missing column, or rows that were asked for and are not there.
-Heat maps and diagrams are made in `diagrams`, and can be called from here too.
 """
 
 from __future__ import annotations
@@ -19,47 +18,20 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from hybridlib.companion.report.diagrams import (
-    batches,
-    corpus_sizes,
-    first_ranked,
-    negatives,
-    settings_diagram,
-    win_matrix,
-)
 from hybridlib.companion.report.drawing import (
     BY,
     LOOKS,
     MEASURES,
     SETTINGS,
     SPAN,
-    caption,
     marks,
     new_figure,
     require,
-    save,
     select,
     strategies,
     styled,
 )
 from hybridlib.companion.report.summaries import monolingual_share
-
-__all__ = [
-    "batches",
-    "by_language",
-    "caption",
-    "corpus_sizes",
-    "first_ranked",
-    "language_bias",
-    "mixing_ratio",
-    "negatives",
-    "quality",
-    "save",
-    "settings_diagram",
-    "shared_script",
-    "training_curves",
-    "win_matrix",
-]
 
 
 @styled
@@ -69,36 +41,32 @@ def quality(
     *,
     measure: str = "map",
     subset: str = "all",
-    alpha: float = 0.5,
     title: str = "",
     note: str = "",
 ) -> Figure:
     """A measure of each strategy, a panel for each setting, one shared scale.
 
-    Bars are the intervals of `summary` (95 %, cluster bootstrap), small dots the single seeds.
-
     Args:
-        summary: strategy, alpha, setting, measure, subset, mean, low, high.
+        summary: strategy, alpha (one for hybrid), setting, measure, subset, mean, low, high.
         seeds: strategy, alpha, setting, measure, subset, value.
-        alpha: the mixing ratio of hybrid to show.
     """
     keys = {"measure": measure, "subset": subset}
-    means = _one_alpha(select(summary, "summary", [*BY, *SPAN], **keys), alpha, "summary")
-    single = _one_alpha(select(seeds, "seeds", [*BY, "value"], **keys), alpha, "seeds")
+    means, single = select(summary, "summary", [*BY, *SPAN], **keys), select(seeds, "seeds", [*BY, "value"], **keys)
+    alphas = means.loc[means["strategy"] == "hybrid", "alpha"].unique()
+    if len(alphas) > 1:
+        raise ValueError(f"summary has hybrid with several alphas, {alphas.tolist()}; keep one, or draw mixing_ratio")
     settings = [setting for setting in SETTINGS if setting in set(means["setting"])]
     parts = {SETTINGS[s]: (means[means["setting"] == s], single[single["setting"] == s]) for s in settings}
     figure = _strategy_panels("quality", parts, measure, title, note)
-    if alpha != 0.5:
-        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        figure.axes[0].set_yticklabels([f"hybrid\nalpha {alpha:g}" if x == "hybrid" else x for x in labels])
+    for label in figure.axes[0].get_yticklabels():
+        if label.get_text() == LOOKS["hybrid"].label and alphas[0] != 0.5:
+            label.set_text(f"{label.get_text()}\nalpha {alphas[0]:g}")
     return figure
 
 
 @styled
 def shared_script(frame: pd.DataFrame, *, measure: str = "map", title: str = "", note: str = "") -> Figure:
     """Cross-lingual quality of each strategy, apart for pairs of languages that share a script and that do not.
-
-    Bars are the intervals of the frame (95 %, cluster bootstrap).
 
     Args:
         frame: strategy, group ("same script" or "different script"), mean, low, high.
@@ -114,15 +82,13 @@ def language_bias(
 ) -> Figure:
     """Rank distance in the multi setting for each query language and strategy.
 
-    Bars are the intervals of the frame (95 %, cluster bootstrap). Languages with the largest distance come first, then
-    those never trained on.
+    Languages with the largest distance come first, then those never trained on.
 
     Args:
         by_language: strategy, setting, measure, query_lang, mean, low, high.
         zero_shot: languages to mark as not trained on.
     """
     frame = select(by_language, "by_language", ["strategy", "query_lang", *SPAN], measure="rank_distance")
-    frame = frame[frame["query_lang"] != "all"]
     size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
     languages = sorted(size.index, key=lambda lang: lang in zero_shot)
     figure, ax = _language_panel("language_bias", frame, languages, zero_shot, title, note)
@@ -142,8 +108,6 @@ def by_language(
     note: str = "",
 ) -> Figure:
     """A measure for each query language and strategy, in one setting.
-
-    Bars are the intervals of the frame (95 %, cluster bootstrap).
 
     Args:
         frame: of `summaries.by_language`: strategy, measure, query_lang, mean, low, high.
@@ -201,8 +165,7 @@ def mixing_ratio(
 ) -> Figure:
     """A measure in mono, cross and multi, and rank distance, against alpha from 0 (X-Y) to 1 (X-X-mono).
 
-    Bars are the intervals of `summary` (95 %, cluster bootstrap), small dots the single seeds. Each panel has its own
-    scale, at least .05 wide for a measure of quality, so that noise is not blown up.
+    Each panel has its own scale, at least .05 wide for a measure of quality, so that noise is not blown up.
 
     Args:
         summary, seeds: as for `quality`; strategies that are not of the curve are left out.
@@ -285,15 +248,6 @@ def _strategy_panels(
     if measure == "rank_distance":
         _log_if_wide(axes[0][0].xaxis, pd.concat([rows for rows, _ in parts.values()])[SPAN])
     return figure
-
-
-def _one_alpha(frame: pd.DataFrame, alpha: float, name: str) -> pd.DataFrame:
-    """All rows but those of hybrid with another mixing ratio."""
-    others = frame["strategy"] != "hybrid"
-    chosen = np.isclose(frame["alpha"].astype(float), alpha)
-    if not others.all() and not chosen[~others].any():
-        raise ValueError(f"{name} has no rows of hybrid with alpha {alpha:g}; choose an alpha that was run")
-    return frame[others | chosen]
 
 
 def _log_if_wide(axis: Axis, values: pd.DataFrame | pd.Series) -> None:

@@ -64,11 +64,12 @@ def summary(
         strategy, alpha, setting, measure, subset, mean, low, high, sd (over seeds, NaN for one), n_seeds, n_queries.
     """
     lines = []
-    for keys, part in _parts(rows, trained, measures):
-        measure = keys[len(BY) + 1]
-        interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure), seed=seed)
-        spread = statistics.seed_spread(_seed_means(part, measure))
-        lines.append((*keys, *interval, spread.sd, spread.n, len(part)))
+    for keys, own in rows.groupby(BY, observed=True, dropna=False):
+        for name in SUBSETS:
+            for setting, measure, part in settings_of(subset(own, name, trained), measures):
+                interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure), seed=seed)
+                spread = statistics.seed_spread(seed_means(part, measure))
+                lines.append((*keys, setting, measure, name, *interval, spread.sd, spread.n, len(part)))
     return pd.DataFrame(lines, columns=[*BY, *PART, "mean", "low", "high", "sd", "n_seeds", "n_queries"])
 
 
@@ -76,23 +77,16 @@ def by_seed(
     rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = ("map", "rank_distance")
 ) -> pd.DataFrame:
     """Macro mean of every single seed: strategy, alpha, setting, measure, subset, seed, value."""
-    lines = [
-        (*keys, seed, value)
-        for keys, part in _parts(rows, trained, measures)
-        for seed, value in _seed_means(part, keys[len(BY) + 1]).items()
+    keys = [*BY, "setting", "seed"]
+    parts = [
+        statistics.macro_means(subset(rows, name, trained), measures, by=keys).reset_index().assign(subset=name)
+        for name in SUBSETS
     ]
-    return pd.DataFrame(lines, columns=[*BY, *PART, "seed", "value"])
+    values = pd.concat(parts).melt([*keys, "subset"], list(measures), var_name="measure").dropna(subset="value")
+    return values[[*BY, *PART, "seed", "value"]].reset_index(drop=True)
 
 
-def _parts(rows: pd.DataFrame, trained: Sequence[str], measures: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
-    """(strategy, alpha, setting, measure, subset) and its rows, for each combination that exists."""
-    for keys, own in rows.groupby(BY, observed=True, dropna=False):
-        for name in SUBSETS:
-            for setting, measure, part in settings_of(subset(own, name, trained), measures):
-                yield (*keys, setting, measure, name), part
-
-
-def _seed_means(part: pd.DataFrame, measure: str) -> pd.Series:
+def seed_means(part: pd.DataFrame, measure: str) -> pd.Series:
     """Macro mean of each seed, indexed by seed."""
     return statistics.macro_means(part, [measure], by=["seed"])[measure]
 
@@ -140,7 +134,7 @@ def compare(
                 a, b = (part[part["strategy"] == strategy] for strategy in pair)
                 sums = [statistics.cluster_sums(side, measure) for side in (a, b)]
                 test = statistics.paired_test(*sums, seed=seed)
-                gaps = _seed_means(a, measure) - _seed_means(b, measure)
+                gaps = seed_means(a, measure) - seed_means(b, measure)
                 lines.append((setting, measure, name, *pair, *test, gaps.min(), gaps.max()))
     columns = [*PART, "a", "b", "difference", "low", "high", "p", "seed_min", "seed_max"]
     frame = pd.DataFrame(lines, columns=columns)
@@ -231,11 +225,6 @@ def macro_scores(result: Evaluation) -> dict[str, float]:
     scores = {f"map {setting}": values["map"] for setting, values in numbers["macro"].items() if "map" in values}
     distance = numbers["rank_distance"]["mean"]
     return scores | ({} if distance is None else {"rank distance": distance})
-
-
-def write_json_report(result: Evaluation, path: Path) -> None:
-    """Write `to_json`, whole or not at all."""
-    write_json(path, to_json(result))
 
 
 def write_rows(result: Evaluation, folder: Path, checkpoint: str) -> None:

@@ -98,10 +98,30 @@ def _measured(reproduced: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(numbers, float))
 
 
-def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
-    """Cells of the paper's tables from folders that `write_rows` wrote; what `build` takes.
+def study_cells(rows: pd.DataFrame, *, benchmark: str | None, checkpoint: str | None) -> pd.DataFrame:
+    """Cells of Tables 1 to 8 from rows of an experiment, with interval and spread over seeds; what `build` takes.
 
-    Several seeds of one strategy are averaged, with their standard deviation beside the mean.
+    A cell is a macro mean of a strategy in a setting: over a query language's pools, or over all languages ("mean").
+
+    Args:
+        rows: strategy, seed and what `summaries` reads; a measure that they lack has no cell.
+        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
+    """
+    lines = []
+    measures = [name for name in PAPER_MEASURES if name in rows and None not in (benchmark, checkpoint)]
+    for over in ([], ["query_lang"]):
+        for (strategy, setting, *language), part in rows.groupby(["strategy", "setting", *over], observed=True):
+            for measure in measures:
+                if part[measure].notna().any():
+                    interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure))
+                    spread = statistics.seed_spread(summaries.seed_means(part, measure))
+                    keys = (benchmark, checkpoint, strategy, setting, measure, *(language or ["mean"]))
+                    lines.append((*keys, *interval, spread.sd))
+    return pd.DataFrame(lines, columns=[*PAPER_KEYS, "value", "low", "high", "sd"])
+
+
+def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
+    """`study_cells` of folders that `summaries.write_rows` wrote, one for each benchmark, strategy and seed.
 
     Args:
         base: what the paper's tables call the checkpoint that all of them were trained from.
@@ -110,35 +130,15 @@ def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
         FileNotFoundError: a folder has no labels.json.
         ValueError: its checkpoint was not trained here, or two folders differ in more than the seed.
     """
-    parts, seen = [], []
+    parts: dict[str, list[pd.DataFrame]] = {}
+    seen: list[tuple[Path, dict]] = []
     for folder in folders:
         labels = _read_labels(folder)
         _check_alike(folder, labels, seen)
-        rows = pd.read_parquet(folder / "rows.parquet")
-        part = _paper_cells(rows, summaries.measures_of(rows))
-        parts.append(part.assign(benchmark=labels["benchmark"], checkpoint=base, strategy=labels["strategy"]))
-    if not parts:
-        return pd.DataFrame(columns=[*PAPER_KEYS, "value", "sd"])
-    return pd.concat(parts).groupby(PAPER_KEYS, as_index=False)["value"].agg(value="mean", sd="std")
-
-
-def study_cells(
-    rows: pd.DataFrame, trained: Sequence[str], *, benchmark: str | None, checkpoint: str | None
-) -> pd.DataFrame:
-    """Cells of the paper's tables from rows of a study, with interval and spread over seeds.
-
-    Args:
-        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
-    """
-    columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
-    if benchmark is None or checkpoint is None:
-        return pd.DataFrame(columns=columns)
-    overall = summaries.summary(rows, trained, measures=PAPER_MEASURES)
-    parts = [overall[overall["subset"] == "all"].assign(language="mean")]
-    for measure in PAPER_MEASURES:
-        parts.append(summaries.by_language(rows, measure).rename(columns={"query_lang": "language"}))
-    together = pd.concat(parts, ignore_index=True).rename(columns={"mean": "value"})
-    return together.assign(benchmark=benchmark, checkpoint=checkpoint)[columns]
+        rows = pd.read_parquet(folder / "rows.parquet").assign(strategy=labels["strategy"], seed=labels["seed"])
+        parts.setdefault(labels["benchmark"], []).append(rows)
+    cells = [study_cells(pd.concat(rows), benchmark=name, checkpoint=base) for name, rows in parts.items()]
+    return pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(columns=[*PAPER_KEYS, "value"])
 
 
 def _read_labels(folder: Path) -> dict:
@@ -163,14 +163,6 @@ def _check_alike(folder: Path, labels: dict, seen: list[tuple[Path, dict]]) -> N
         if odd:
             raise ValueError(f"{folder} and {other} differ in {odd[0]}, not only in the seed; make two tables of them")
     seen.append((folder, labels))
-
-
-def _paper_cells(rows: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
-    """Macro means per setting, measure and query language ("mean": over all): setting, language, measure, value."""
-    by_query = statistics.macro_means(rows, measures, by=["setting", "query_lang"]).reset_index()
-    mean = statistics.macro_means(rows, measures, by=["setting"]).reset_index().assign(query_lang="mean")
-    both = pd.concat([by_query, mean]).rename(columns={"query_lang": "language"})
-    return both.melt(["setting", "language"], var_name="measure", value_name="value").dropna()
 
 
 def side_by_side(frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3) -> pd.DataFrame:
@@ -323,11 +315,8 @@ def evaluation_text(result: Evaluation, trained: Sequence[str] | None = None) ->
     lines = []
     for name in ("all",) if trained is None else summaries.SUBSETS:
         part = summaries.subset(result.rows, name, trained or ())
-        macro = (
-            statistics.macro_means(part, summaries.measures_of(part), by=["setting"])
-            .reindex(summaries.SETTINGS)
-            .dropna(how="all")
-        )
+        macro = statistics.macro_means(part, summaries.measures_of(part), by=["setting"])
+        macro = macro.reindex(summaries.SETTINGS).dropna(how="all")
         lines.append(macro.reset_index().assign(languages=name))
     table = pd.concat(lines, ignore_index=True)
     table.insert(0, "languages", table.pop("languages"))
