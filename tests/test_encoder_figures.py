@@ -78,7 +78,7 @@ def test_encoders_stand_in_their_groups():
 def searched(values: dict[str, list[float]], strategy: str = "hybrid", seed: int = 0) -> pd.DataFrame:
     """Rows of a search: collection -> a value per query."""
     lines = [(name, f"{name}:{i}", value) for name, own in values.items() for i, value in enumerate(own)]
-    frame = pd.DataFrame(lines, columns=["pool", "cluster", "ndcg@10"])
+    frame = pd.DataFrame(lines, columns=["candidate_lang", "cluster", "ndcg@10"])
     return frame.assign(strategy=strategy, seed=seed, query_lang="en", setting="mono", alpha=0.5)
 
 
@@ -86,10 +86,10 @@ def test_the_parts_of_cqadupstack_are_one_data_set():
     values = {"nfcorpus-test": [0.2, 0.4], "cqadupstack-tex-test": [1.0], "cqadupstack-gis-test": [0.0, 0.0, 0.6]}
     rows = pd.concat([searched(values | {"msmarco-dev": [0.9]}, seed=seed) for seed in (0, 1)])
     found = beir_average.data_sets(rows, ["ndcg@10"])
-    by_set = found.groupby("pool")["ndcg@10"].mean()
+    by_set = found.groupby("candidate_lang")["ndcg@10"].mean()
     assert by_set.to_dict() == pytest.approx({"nfcorpus": 0.3, "cqadupstack": (1.0 + 0.2) / 2, "msmarco": 0.9})
-    assert set(beir_average.averaged(found)["pool"]) == {"nfcorpus", "cqadupstack"}
-    alone = found[found["pool"] == "msmarco"]
+    assert set(beir_average.averaged(found)["candidate_lang"]) == {"nfcorpus", "cqadupstack"}
+    alone = found[found["candidate_lang"] == "msmarco"]
     assert beir_average.averaged(alone) is alone
 
 
@@ -131,7 +131,7 @@ def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatc
     rows, left_out = other_encoders.search_rows(others, [collection("de"), collection("yo")])
     assert set(left_out) == {(names[0], "made-yo"), (str(study.root / "nowhere"), other_encoders.EVERYWHERE)}
     assert left_out[names[0], "made-yo"] == "made-yo: this encoder has no code for 'yo'"
-    counts = rows.groupby(["strategy", "pool", "seed"]).size()
+    counts = rows.groupby(["strategy", "candidate_lang", "seed"]).size()
     assert counts.to_dict() == {
         (name, made, seed): 3 for name, made in ((names[0], "made-de"), (names[1], "made-de"), (names[1], "made-yo"))
         for seed in (0, 1)
@@ -144,9 +144,9 @@ def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatc
         monkeypatch.setattr(one, "start_encoder", None)
     found = other_encoders.search_rows(others, [collection("de"), collection("yo")])
     assert list(found[1]) == [(names[0], "made-yo")] and len(found[0]) == len(rows), "no encoder is at hand any more"
-    assert set(other_encoders.common(rows)["pool"]) == {"made-de"}
+    assert set(other_encoders.common(rows)["candidate_lang"]) == {"made-de"}
     with pytest.raises(ValueError, match="no collection was measured with all"):
-        other_encoders.common(rows[(rows["strategy"] == names[0]) ^ (rows["pool"] == "made-yo")])
+        other_encoders.common(rows[(rows["strategy"] == names[0]) ^ (rows["candidate_lang"] == "made-yo")])
 
 
 def test_other_faults_are_not_taken_for_a_lacking_code(study):

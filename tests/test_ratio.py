@@ -25,7 +25,7 @@ def rows(means: dict[float, float], measure: str = "ndcg@10", n: int = 60) -> pd
         for seed in (0, 1)
     ]
     found = pd.concat(parts, ignore_index=True)
-    return found.assign(setting="mono", pool=found["query_lang"], cluster=found["query_id"])
+    return found.assign(setting="mono", candidate_lang=found["query_lang"], cluster=found["query_id"])
 
 
 def test_the_best_alpha_and_those_as_good():

@@ -39,7 +39,7 @@ def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tupl
                 part["cluster"] = [f"{lang}:{i}" for i in range(12)]
                 parts.append(part.assign(query_lang=lang, strategy=strategy, seed=seed))
     frame = pd.concat(parts, ignore_index=True)
-    return frame.assign(setting="mono", pool="miracl-" + frame["query_lang"], alpha=0.5)
+    return frame.assign(setting="mono", candidate_lang="miracl-" + frame["query_lang"], alpha=0.5)
 
 
 FIFTEEN = miracl.paper_languages(12)
@@ -177,6 +177,25 @@ def test_printed_gains_are_the_papers_differences(base):
     assert len(gains) == 15 and gains["low"].isna().all()
     relation = by_language.between_groups(by_language.printed_delta(base, "hybrid", "x-x-mono")).iloc[0]
     assert np.isnan(relation["low"]) and 0 < relation["p"] <= 1 and 0 < relation["rho_p"] <= 1
+
+
+def sums(means: list[float], clusters: int = 1) -> statistics.ClusterSums:
+    cells = pd.MultiIndex.from_arrays([[f"l{i}" for i in range(len(means))]], names=["query_lang"])
+    shape = (clusters, len(means))
+    return statistics.ClusterSums(np.tile(means, (clusters, 1)), np.ones(shape), pd.RangeIndex(clusters), cells)
+
+
+def test_rank_correlation_against_hand_computed_cases():
+    # ranks 1 3 2 4 against 1 2 3 4: 1 - 6 (0 + 1 + 1 + 0) / (4 (16 - 1)) = .8
+    found = statistics.rank_correlation(sums([0.1, 0.3, 0.2, 0.9], 5), [10, 100, 1000, 10_000])
+    assert found[:3] == pytest.approx((0.8, 0.8, 0.8)), "every cluster alike: no other queries, no other number"
+    assert found.p == pytest.approx(8 / 24, abs=0.02), "of 24 orders 4 have rho .8 or 1, and 4 the opposite"
+    tied = statistics.rank_correlation(sums([1, 1, 2]), [1, 2, 3])
+    assert tied.rho == pytest.approx(np.sqrt(3) / 2) and np.isnan(tied.low)
+    again = [statistics.rank_correlation(sums([0.1, 0.3, 0.2, 0.9]), range(4), seed=seed).p for seed in (0, 0, 1)]
+    assert again[0] == again[1] != again[2]
+    with pytest.raises(ValueError, match="needs 3 cells and a value for each, got 2, 2"):
+        statistics.rank_correlation(sums([1, 2]), [1, 2])
 
 
 # ---- figures

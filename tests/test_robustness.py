@@ -27,8 +27,8 @@ def rows(strategies=("hybrid", "x-y"), languages=LANGUAGES, seeds=(0, 1)) -> pd.
                         lines.append((strategy, seed, lang, f"{lang}:{query}", variant, kind, rate, value))
     columns = ["strategy", "seed", "query_lang", "query_id", "variant", "kind", "rate", "ndcg@10"]
     frame = pd.DataFrame(lines, columns=columns).assign(setting="mono", alpha=0.5)
-    frame = frame.assign(pool="c-" + frame["query_lang"], cluster=frame["query_id"])
-    return frame.astype(dict.fromkeys(["strategy", "query_lang", "query_id", "pool"], "category"))
+    frame = frame.assign(candidate_lang="c-" + frame["query_lang"], cluster=frame["query_id"])
+    return frame.astype(dict.fromkeys(["strategy", "query_lang", "query_id", "candidate_lang"], "category"))
 
 
 def clean(frame: pd.DataFrame) -> pd.DataFrame:

@@ -147,7 +147,7 @@ def test_an_answer_follows_from_interval_and_seeds(span, yes, verdict, tmp_path)
 
 def test_compare_takes_the_pairs_that_are_there():
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame({"query_id": range(40), "cluster": range(40), "query_lang": "sw", "pool": "c"})
+    rows = pd.DataFrame({"query_id": range(40), "cluster": range(40), "query_lang": "sw", "candidate_lang": "c"})
     rows = pd.concat([rows.assign(strategy=s, ndcg=rng.random(40)) for s in ("hybrid", "x-y")])
     rows = rows.assign(setting="mono", seed=0, alpha=0.5).rename(columns={"ndcg": "ndcg@10"})
     found = shared.compare(rows, summaries.PAIRS)

@@ -223,7 +223,7 @@ class Study(ABC):
 
         Returns:
             `retrieval.KEYS`, its MEASURES, LABELS, and, for `results`, setting ("mono"), query_lang (of the query) and
-            pool (the collection).
+            candidate_lang (the collection).
         """
         runs, frames = list(runs), []
         found = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
@@ -231,7 +231,7 @@ class Study(ABC):
             for collection in itertools.chain.from_iterable(found):
                 folder = self.searched(run, collection, depth)
                 rows = pd.read_parquet(folder / "rows.parquet")
-                rows = rows.assign(setting="mono", query_lang=rows["lang"], pool=rows["collection"])
+                rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
                 frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
         return _together(frames)
 

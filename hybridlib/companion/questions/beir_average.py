@@ -19,22 +19,22 @@ AVERAGE = "average"
 
 
 def data_sets(rows: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """Rows of `Study.search_rows` with data sets in pool: no split in the name, CQADupStack as one.
+    """Rows of `Study.search_rows` with data sets in candidate_lang: no split in the name, CQADupStack as one.
 
     BEIR averages over CQADupStack's parts, whatever their sizes. So each value there is weighed by (queries in all its
     parts) / (number of parts x queries in its part): then the mean over queries is the mean over the parts.
     """
-    names = rows["pool"].astype(str).str.replace(r"-(test|dev|train)$", "", regex=True)
+    names = rows["candidate_lang"].astype(str).str.replace(r"-(test|dev|train)$", "", regex=True)
     parts = names.where(names.str.startswith(f"{PARTED}-"))
     queries = rows["cluster"].astype(str).groupby(parts).nunique()
     weights = parts.map(queries.sum() / (len(queries) * queries)).fillna(1.0).astype(float)
     weighed = rows[list(measures)].multiply(weights, axis=0)
-    return rows.assign(pool=names.where(parts.isna(), PARTED), **weighed)
+    return rows.assign(candidate_lang=names.where(parts.isna(), PARTED), **weighed)
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows (of `data_sets`) of the data sets that BEIR's average is over; all rows where there are no others."""
-    kept = rows[~rows["pool"].isin(NOT_AVERAGED)]
+    kept = rows[~rows["candidate_lang"].isin(NOT_AVERAGED)]
     return kept if len(kept) else rows
 
 
@@ -50,8 +50,8 @@ def differences(rows: pd.DataFrame, baseline: str, measures: Sequence[str]) -> p
     """
     columns = ["strategy", "measure", "dataset", "difference", "low", "high", "seed_min", "seed_max"]
     there = list(dict.fromkeys(rows["strategy"].astype(str)))
-    parts = list(rows.groupby("pool"))
-    if averaged(rows)["pool"].nunique() > 1:
+    parts = list(rows.groupby("candidate_lang"))
+    if averaged(rows)["candidate_lang"].nunique() > 1:
         parts.append((AVERAGE, averaged(rows)))
     pairs = [(other, baseline) for other in there if other != baseline and baseline in there]
     lines = []

@@ -12,12 +12,12 @@ import pandas as pd
 
 from hybridlib import statistics
 from hybridlib.companion.experiment.study import Study
-from hybridlib.companion.questions import over_languages, shared
+from hybridlib.companion.questions import shared
 from hybridlib.companion.questions.shared import NDCG, RECALL
 from hybridlib.companion.report import paper, summaries
 from hybridlib.companion.report.claims import CHECKPOINTS, COLUMNS
 from hybridlib.companion.report.drawing import LOOKS, MEASURES
-from hybridlib.companion.report.tables import PAPER_KEYS
+from hybridlib.companion.report.output import PAPER_KEYS
 from hybridlib.companion.search import miracl
 from hybridlib.statistics import ClusterSums
 
@@ -100,7 +100,7 @@ def table_cells(rows: pd.DataFrame, *, base: str | None, form: str | None) -> pd
     Mean and median over languages are there only where all 15 languages of the tables are; the median has no interval.
 
     Returns:
-        tables.PAPER_KEYS, value, low, high, sd (over seeds, NaN for one).
+        report.PAPER_KEYS, value, low, high, sd (over seeds, NaN for one).
     """
     columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
     if base not in TABLES or form != "full":
@@ -280,15 +280,15 @@ def between_groups(gaps: ClusterSums | None, seeds: pd.DataFrame | None = None) 
 
     Returns:
         One line, none where a group is empty or there are fewer than 3 languages: difference, low, high, p
-        (`over_languages.group_difference`), seed_min, seed_max (NaN without seeds), rho, rho_low, rho_high, rho_p.
+        (`statistics.group_difference`), seed_min, seed_max (NaN without seeds), rho, rho_low, rho_high, rho_p.
     """
     columns = ["difference", "low", "high", "p", "seed_min", "seed_max", "rho", "rho_low", "rho_high", "rho_p"]
     languages = [] if gaps is None else gaps.cells.get_level_values("query_lang").astype(str)
     inside = np.isin(languages, shared.high_resource())
     if len(inside) < 3 or inside.all() or not inside.any():
         return pd.DataFrame(columns=columns, dtype=float)
-    test = over_languages.group_difference(gaps, inside)
-    rho = over_languages.rank_correlation(gaps, shared.corpus_sizes()[languages])
+    test = statistics.group_difference(gaps, inside)
+    rho = statistics.rank_correlation(gaps, shared.corpus_sizes()[languages])
     apart = pd.Series([np.nan])
     if seeds is not None:
         means = seeds.groupby(["group", "seed"])["difference"].mean()

@@ -128,8 +128,8 @@ def common(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: there is none.
     """
-    having = rows.groupby(rows["strategy"].astype(str))["pool"].agg(lambda names: set(names.astype(str)))
+    having = rows.groupby(rows["strategy"].astype(str))["candidate_lang"].agg(lambda names: set(names.astype(str)))
     shared = set.intersection(*having)
     if not shared:
         raise ValueError("others: no collection was measured with all of them; leave out those that lack languages")
-    return rows[rows["pool"].isin(shared)]
+    return rows[rows["candidate_lang"].isin(shared)]

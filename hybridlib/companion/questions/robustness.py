@@ -26,7 +26,7 @@ OVER_LANGUAGES: dict[str, Function] = {
     DEVIATION: lambda means: np.nanstd(means, axis=1, ddof=1),
 }
 CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
-QUERY = ["strategy", "seed", "query_lang", "pool", "query_id"]
+QUERY = ["strategy", "seed", "query_lang", "candidate_lang", "query_id"]
 
 
 def over_languages(rows: pd.DataFrame, measure: str, *, seed: int = 0) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def drops(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
         rows: of `noise.split`.
 
     Returns:
-        A row per noisy query: strategy, seed, query_lang, pool, query_id, setting, cluster, variant, kind,
+        A row per noisy query: strategy, seed, query_lang, candidate_lang, query_id, setting, cluster, variant, kind,
         rate, clean and noisy (the measure), drop (clean - noisy).
 
     Raises:

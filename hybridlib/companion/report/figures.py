@@ -58,9 +58,10 @@ def quality(
     settings = [setting for setting in SETTINGS if setting in set(means["setting"])]
     parts = {SETTINGS[s]: (means[means["setting"] == s], single[single["setting"] == s]) for s in settings}
     figure = _strategy_panels("quality", parts, measure, title, note)
-    for label in figure.axes[0].get_yticklabels():
-        if label.get_text() == LOOKS["hybrid"].label and alphas[0] != 0.5:
-            label.set_text(f"{label.get_text()}\nalpha {alphas[0]:g}")
+    if len(alphas) and alphas[0] != 0.5:
+        labels = {look.label: look.label for look in LOOKS.values()} | {"hybrid": f"hybrid\nalpha {alphas[0]:g}"}
+        ax = figure.axes[0]
+        ax.set_yticklabels([labels[label.get_text()] for label in ax.get_yticklabels()])
     return figure
 
 

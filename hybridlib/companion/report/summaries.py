@@ -26,6 +26,7 @@ SUBSETS = ("all", "trained", "zero-shot")
 SETTINGS = ("mono", "cross", "multi")
 BY = ["strategy", "alpha"]
 PART = ["setting", "measure", "subset"]
+PAPER_KEYS = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]  # what names a cell of a table
 PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"))
 SCRIPTS = {"ar": "Arab", "el": "Grek", "hi": "Deva", "ru": "Cyrl", "th": "Thai", "zh": "Hans"}  # else Latin
 

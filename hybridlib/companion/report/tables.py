@@ -19,13 +19,13 @@ from tabulate import tabulate
 
 from hybridlib import statistics
 from hybridlib.companion.report import paper, summaries
+from hybridlib.companion.report.summaries import PAPER_KEYS
 from hybridlib.evaluation import Evaluation
 from hybridlib.files import replace_file
 
 VERDICTS = ("match", "close", "differs", "not run")
 CLOSE = 0.005  # how near is "close" where no spread over seeds is known; on the 0-to-1 scale of the quality measures
 
-PAPER_KEYS = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]
 PAPER_MEASURES = ("map", "recall@1", "recall@10", "rank_distance")  # of Tables 1 to 8
 SIGNIFICANT = 0.05  # below it a corrected p-value says that two strategies differ
 ROW = ("setting", "measure", "language")
