@@ -223,10 +223,10 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions, encoder: EncoderOptions) -> int:
     """Measure a checkpoint in all settings of a benchmark."""
     from hybridlib import metrics
-    from hybridlib.companion.report import output
+    from hybridlib.companion.report import summaries, tables
     from hybridlib.companion.sources.named import named_benchmark
     from hybridlib.evaluation import encode_benchmark, evaluate_vectors
-    from hybridlib.files import make_parent
+    from hybridlib.files import make_parent, write_json
     from hybridlib.training import card
 
     measures = options.measures or metrics.MEASURES
@@ -237,22 +237,22 @@ def evaluate(options: EvaluateOptions, encoder: EncoderOptions) -> int:
     if options.card:
         card.require_labels(Path(encoder.checkpoint))
     benchmark = named_benchmark(options.benchmark, languages=options.languages, with_paragraph=options.with_paragraph)
-    output.language_pairs(benchmark, options.trec_setting)
+    summaries.language_pairs(benchmark, options.trec_setting)
     if unknown := set(options.trained or ()) - set(benchmark.languages):
         raise ValueError(f"--trained: {benchmark.name} has no language {min(unknown)!r}")
     encoding = {"batch_tokens": options.batch_tokens, "dtype": _dtype(options.precision)}
     vectors = encode_benchmark(benchmark, encoder.load(), **encoding, progress=not options.quiet)
     result = evaluate_vectors(benchmark, *vectors, measures=measures)
-    print(output.to_text(result, options.trained))
+    print(tables.evaluation_text(result, options.trained))
     if options.json:
-        output.write_json_report(result, options.json)
+        write_json(options.json, summaries.to_json(result))
     if options.rows:
-        output.write_rows(result, options.rows, encoder.checkpoint)
+        summaries.write_rows(result, options.rows, encoder.checkpoint)
     if options.card:
-        card.add_scores(Path(encoder.checkpoint), result.benchmark, output.macro_scores(result))
+        card.add_scores(Path(encoder.checkpoint), result.benchmark, summaries.macro_scores(result))
     if options.trec_run or options.qrels:
         files = {"run": options.trec_run, "qrels": options.qrels}
-        output.write_trec(benchmark, *vectors, setting=options.trec_setting, depth=options.trec_depth, **files)
+        summaries.write_trec(benchmark, *vectors, setting=options.trec_setting, depth=options.trec_depth, **files)
     return 0
 
 
@@ -382,11 +382,11 @@ class TablesOptions:
 
 def tables(options: TablesOptions) -> int:
     """Show the paper's tables beside what was reproduced of them."""
-    from hybridlib.companion.report import output, paper, tables
+    from hybridlib.companion.report import paper, tables
 
     if options.rows and not options.base:
         raise ValueError("--rows needs --base xlm-r or labse: the paper's numbers belong to one of them")
-    reproduced = output.reproduced_cells(options.rows or [], options.base)
+    reproduced = tables.reproduced_cells(options.rows or [], options.base)
     for number in options.table or (1, 2):
         frame = tables.build(paper.reported(number), reproduced)
         print(f"\nTable {number}\n{tables.to_markdown(frame)}")
