@@ -57,7 +57,7 @@ class NotebookFile:
     """What is known of a notebook without running it.
 
     Attributes:
-        core: it runs without --all and --only.
+        core: it runs without --all and --only: it does not stand in beyond/.
         profiles: those it is made for; empty means every one.
         cost: profile -> time, in words.
         varies: the parameters of `VARIANTS` that its results depend on.
@@ -122,7 +122,7 @@ def read_notebook(path: Path) -> NotebookFile:
     return NotebookFile(
         path=path,
         title=heading.group(1).strip() if heading else "",
-        core=about.get("core", path.parent.name != "beyond"),
+        core=path.parent.name != "beyond",
         profiles=about.get("profiles", []),
         cost=about.get("cost", {}),
         varies=about.get("varies", ["checkpoint", "benchmark"]),
