@@ -87,7 +87,7 @@ def test_the_version_is_said_once() -> None:
 COLAB = """
 accelerate==1.14.0 babel==2.18.0 datasets==4.0.0 filelock==3.32.3 huggingface_hub==1.27.0 ipykernel==6.17.1
 matplotlib==3.10.0 numpy==2.1.3 numpy==2.0.2 pandas==2.2.3 pyarrow==18.1.0 regex==2025.11.3 safetensors==0.8.0
-sentence-transformers==5.7.0 tokenizers==0.22.2 torch==2.11.0 tqdm==4.67.3 transformers==5.15.0
+scipy==1.16.3 sentence-transformers==5.7.0 tokenizers==0.22.2 torch==2.11.0 tqdm==4.67.3 transformers==5.15.0
 """.split()
 
 
