@@ -204,11 +204,12 @@ def test_mistakes_in_data_are_named_and_leave_nothing(flags, message, start, pai
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_pairs_of_several_names_are_one_corpus(pairs, tmp_path):
-    corpus = named_pairs([pairs, "demo"], tmp_path / "together")
+def test_pairs_of_several_names_are_one_corpus(pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path))
+    corpus = named_pairs(pairs, "demo")
     alone = named_pairs(pairs), named_pairs("demo")
     assert len(corpus) == sum(map(len, alone)) and corpus.name == f"{alone[0].name}+{alone[1].name}"
-    assert len(named_pairs([str(tmp_path / "together")])) == len(corpus)
+    assert corpus.fingerprint == named_pairs(pairs, "demo").fingerprint
     assert len(named_pairs("demo", held_out=True)) < len(alone[1])
 
 

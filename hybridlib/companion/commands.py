@@ -12,11 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hybridlib.sampler import STRATEGIES
 from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 FLOATS = ("fp32", "bf16", "fp16")
+GROUPS = ("miracl", "tydiqa", "beir", "tatoeba")  # of collections, which `experiment` searches by one name
+
+
+def flag(text: str, default: object = None, **options: object) -> Any:
+    """A field with its default and what --help says; `options` such as choices are argparse's."""
+    return field(default=default, metadata={"help": text, **options})
+
+
+needed = partial(flag, default=MISSING)  # a flag that must be given
 
 
 def argument(name: str, **options: object) -> Callable:
@@ -29,17 +39,11 @@ def argument(name: str, **options: object) -> Callable:
     return mark
 
 
-def flag(text: str, default: object = None, **options: object) -> object:
-    """A field with its default and what --help says; `options` such as choices are argparse's."""
-    return field(default=default, metadata={"help": text, **options})
-
-
-needed = partial(flag, default=MISSING)  # a flag that must be given
-
-
 @dataclass(frozen=True)
 class EncoderOptions:
-    """The encoder of a command; what is None is as the checkpoint's own configuration says."""
+    """The encoder of a command."""
+
+    _argument_group_name = "encoder, by default as the checkpoint's own configuration says"
 
     checkpoint: str = needed("preset, folder or hub name")
     revision: str | None = flag("commit of a hub checkpoint")
@@ -49,9 +53,7 @@ class EncoderOptions:
     max_length: int | None = flag("tokens")
     device: str | None = flag("cpu, cuda, cuda:1 (None: a GPU if there is one)")
 
-    _argument_group_name = "encoder, by default as the checkpoint's own configuration says"
-
-    def load(self, dropout: float | None = None):
+    def load(self, dropout: float | None = None) -> Any:
         """The encoder on its device."""
         from hybridlib.encoder import Encoder
 
@@ -66,10 +68,10 @@ class DataOptions:
     output: Path | None = flag("folder; each data set gets a folder of its own in it")
     languages: list[str] | None = flag("mMARCO's languages (None: the seven of Table 9)")
     limit: int | None = flag("pairs of each data set at most; of mMARCO triples to read")
-    query_length: list[int] | None = flag("characters, fewest and most (None: 3 and 1000)")
-    passage_length: list[int] | None = flag("characters, fewest and most (None: 3 and 50000)")
+    query_length: list[int] | None = flag("characters, fewest and most (None: 3 and 1,000)")
+    passage_length: list[int] | None = flag("characters, fewest and most (None: 3 and 50,000)")
     answer_within: int | None = flag("characters of the passage that must hold the answer")
-    check_leakage: list[str] | None = flag("take out texts of xquad-r, mlqa-r, miracl and count them")
+    check_leakage: list[str] | None = flag("take out texts of xquad-r, mlqa-r, miracl and count them", metavar="SET")
 
 
 @argument("names", nargs="*", metavar="NAME", help="data sets, or: all; none: show which there are")
@@ -84,25 +86,19 @@ def data(names: list[str], options: DataOptions) -> int:
         return 0
     if not options.output:
         raise ValueError("--output is missing; name the folder to write to")
-    sets = [find(name).name for name in (SOURCES if names == ["all"] else names)]
-    lengths = (
-        _range("query", options.query_length or (3, 1_000)),
-        _range("passage", options.passage_length or (3, 50_000)),
-    )
-    limits = TextLimits(*lengths, options.answer_within)
+    names = [find(name).name for name in (SOURCES if names == ["all"] else names)]
+    lengths = {"query": options.query_length, "passage": options.passage_length}
+    if wrong := [name for name, length in lengths.items() if length and len(length) != 2]:
+        raise ValueError(f"--{wrong[0]}-length takes two numbers: fewest and most characters")
+    lengths = {name: tuple(length) for name, length in lengths.items() if length}
+    limits = TextLimits(**lengths, answer_within=options.answer_within)
     protected = protect(options.check_leakage) if options.check_leakage else None
-    chosen = {"languages": options.languages, "limit": options.limit, "limits": limits, "protected": protected}
+    how = {"languages": options.languages, "limit": options.limit, "limits": limits, "protected": protected}
     written = 0
-    for prepared in prepare(sets, options.output, **chosen):
+    for prepared in prepare(names, options.output, **how):
         print("\n".join(prepared.lines()), file=sys.stderr if prepared.problem else sys.stdout, flush=True)
         written += not prepared.problem
     return 0 if written else 1
-
-
-def _range(side: str, length: Sequence[int]) -> tuple[int, int]:
-    if len(length) != 2:
-        raise ValueError(f"--{side}-length takes two numbers, fewest and most characters, not {len(length)}")
-    return tuple(length)
 
 
 @dataclass(frozen=True)
@@ -133,13 +129,13 @@ def translate(options: TranslateOptions) -> int:
     from hybridlib.companion.sources.named import named_pairs
     from hybridlib.companion.sources.translation import TranslationSettings, Translator, translate_pairs
 
+    pairs, loading = named_pairs(options.pairs), {"revision": options.revision, "device": options.device}
+    translator = Translator.load(options.model, dtype=_dtype(options.precision), **loading)
     made = translate_pairs(
-        named_pairs(options.pairs),
+        pairs,
         options.languages,
         options.output,
-        Translator.load(
-            options.model, revision=options.revision, device=options.device, dtype=_dtype(options.precision)
-        ),
+        translator,
         source=options.source,
         settings=TranslationSettings(options.beams, options.max_source_tokens, options.batch_tokens),
         rows_per_shard=options.rows_per_shard,
@@ -172,29 +168,29 @@ def train(options: TrainOptions, batches: BatchSettings, settings: TrainingSetti
     from hybridlib.training.tokens import TokenizedPairs
 
     processes = all_processes(encoder.device)  # before the encoder: gives each process its own GPU
-    model = encoder.load(options.dropout)
-    sampler = batches.sampler(named_pairs(options.pairs, options.output / "pairs"))
-    validation = None
+    model, pairs, validation = encoder.load(options.dropout), named_pairs(*options.pairs), None
+    sampler = batches.sampler(pairs)
     if options.validation:
-        checked = BatchSettings(
-            options.validation_strategy, batch_size=batches.batch_size, steps=options.validation_batches
-        )
-        validation = checked.sampler(named_pairs(options.validation, held_out=True))
+        size = {"batch_size": batches.batch_size, "steps": options.validation_batches}
+        held_out = named_pairs(options.validation, held_out=True)
+        validation = BatchSettings(options.validation_strategy, **size).sampler(held_out)
     log = train_encoder(
         options.output,
         model,
         sampler,
         settings,
         validation=validation,
-        tokens=TokenizedPairs(sampler.corpus, model, options.output / "tokens"),
+        tokens=TokenizedPairs(pairs, model, options.output / "tokens"),
         labels={"start": encoder.checkpoint, "device": device(), "commit": commit()},
         device=encoder.device,
         progress=True,
     )
     if processes.is_main_process:
-        shared = f" on {processes.num_processes} processes" if processes.num_processes > 1 else ""
-        folder = options.output / "encoder"
+        folder, count = options.output / "encoder", processes.num_processes
+        shared = f" on {count} processes" if count > 1 else ""
         print(f"{len(log)} steps{shared}, last loss {log['loss'].iloc[-1]:.4f}; encoder in {folder}")
+        if pairs.repeats_in_words:
+            print(pairs.repeats_in_words)
     processes.destroy_process_group()
     return 0
 
@@ -312,20 +308,15 @@ class ExperimentOptions:
     strategy: list[str] | None = flag("only these (None: x-x-mono, x-y, hybrid)", choices=STRATEGIES)
     seed: list[int] | None = flag("only these of the profile's seeds")
     search: list[str] | None = flag(
-        "what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`", metavar="NAME"
+        f"what each run then searches: {', '.join(GROUPS)}, or names of `search`", metavar="NAME"
     )
 
 
-@argument(
-    "-p",
-    nargs=2,
-    action="append",
-    default=[],
-    metavar=("NAME", "VALUE"),
-    dest="parameters",
-    help="set a parameter of the profile, as a Python literal; may be repeated",
-)
-def experiment(parameters: list[list[str]], options: ExperimentOptions) -> int:
+SETTING = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "dest": "settings"}
+
+
+@argument("-p", **SETTING, help="set a parameter of the profile, as a Python literal; may be repeated")
+def experiment(settings: list[list[str]], options: ExperimentOptions) -> int:
     """Train and measure the encoders of a profile, and search test collections with them.
 
     Complete runs are used again. Under `accelerate launch` each run trains on all processes.
@@ -334,11 +325,13 @@ def experiment(parameters: list[list[str]], options: ExperimentOptions) -> int:
     from hybridlib.companion.questions import shared
     from hybridlib.training.processes import all_processes
 
-    values = {name: _literal(text) for name, text in parameters}
+    values = {name: _literal(text) for name, text in settings}
     study, processes = embedded_study.study(options.profile, **values), all_processes()
     runs = _runs(study, options.strategy or ["x-x-mono", "x-y", "hybrid"], options.seed or study.settings.seeds)
-    names = ([name] if name not in shared.BENCHMARKS else shared.names(study, name) for name in options.search or ())
-    collections = [found for group in names for name in group for found in study.collections(name)]
+    names = []
+    for name in options.search or ():
+        names += shared.names(name, options.profile) if name in GROUPS else [name]
+    collections = [collection for name in names for collection in study.collections(name)]  # before any training
     for run in runs:
         folder = study.train(run)
         if processes.is_main_process:
@@ -360,7 +353,7 @@ def _literal(text: str) -> object:
         return text
 
 
-def _runs(study, strategies: Sequence[str], seeds: Sequence[int]) -> list:
+def _runs(study: Any, strategies: Sequence[str], seeds: Sequence[int]) -> list:
     """The runs of these strategies and seeds, those of all mixing ratios among them."""
     if unknown := [str(seed) for seed in seeds if seed not in study.settings.seeds]:
         known = " ".join(map(str, study.settings.seeds))
@@ -397,7 +390,7 @@ def tables(options: TablesOptions) -> int:
     return 0
 
 
-def _dtype(precision: str):
+def _dtype(precision: str) -> Any:
     import torch
 
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

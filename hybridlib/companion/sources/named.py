@@ -5,46 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from hybridlib.companion.sources.embedded.corpus import LANGUAGES, build_corpus
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.write import concatenate
-from hybridlib.training.processes import all_processes
-
-BENCHMARKS = ("demo", "xquad-r", "mlqa-r")
+from hybridlib.files import cache_folder, make_parent
 
 
-def named_pairs(names: str | Sequence[str], folder: Path | None = None, *, held_out: bool = False) -> ParallelPairs:
-    """The pairs of that name, or one corpus of the pairs of several names.
+def named_pairs(*names: str | Path, held_out: bool = False) -> ParallelPairs:
+    """The pairs of these names, together where there are several.
 
     Args:
         names: each is "demo", a saved corpus (a folder) or a file of pairs (DATA.md).
-        folder: where the corpus of several names is written; the processes of one launch share it.
         held_out: of "demo" the development pairs rather than the training pairs.
 
     Raises:
         FileNotFoundError, ValueError: as `hybridlib.corpora.own.open_pairs`.
     """
-    names = [names] if isinstance(names, str) else list(names)
-    if len(names) == 1:
-        return _pairs(names[0], held_out)
-    processes = all_processes()
-    with processes.main_process_first():
-        if not processes.is_main_process:
-            return ParallelPairs.load(folder)
-        corpora = [_pairs(name, held_out) for name in names]
-        return concatenate(folder, corpora, "+".join(corpus.name for corpus in corpora))
+    if names == ("demo",):
+        return _embedded(held_out)
+    return open_pairs(*(_saved(_embedded(held_out)) if name == "demo" else name for name in names))
 
 
-def _pairs(name: str, held_out: bool) -> ParallelPairs:
-    if name != "demo":
-        return open_pairs(name)
+def _embedded(held_out: bool) -> ParallelPairs:
     return build_corpus().dev_pairs if held_out else build_corpus().train
 
 
+def _saved(pairs: ParallelPairs) -> Path:
+    """Folder of the cache that holds the pairs."""
+    folder = cache_folder() / "pairs" / f"embedded-{pairs.fingerprint[:16]}"
+    make_parent(folder)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            pairs.save(folder)
+    return folder
+
+
 def named_benchmark(name: str, *, languages: Sequence[str] | None = None, with_paragraph: bool = False) -> Benchmark:
-    """The benchmark of that name, one of BENCHMARKS.
+    """The benchmark "demo", "xquad-r" or "mlqa-r".
 
     Args:
         languages: a part of its languages; None: all.
