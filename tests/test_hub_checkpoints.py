@@ -230,9 +230,9 @@ def test_a_dense_that_is_still_a_pickle_comes_too(hub, tmp_path):
 
 
 REFUSALS = {
-    "gated": "Accept the conditions at .*/owner/model, then log in",
-    "429": "wait some minutes",
-    "500": "the hub has failed",
+    "gated": "Accept the conditions on its page, then log in",
+    "429": "run again .*429",
+    "500": "run again .*500",
     "wrong": "model.safetensors: the hub states the checksum .*run again",
 }
 
@@ -240,11 +240,9 @@ REFUSALS = {
 def test_what_the_hub_refuses_is_named(hub, tmp_path):
     xlm_roberta(tmp_path / "0", 0)
     hub.add("model", "owner/model", content(tmp_path / "0"))
-    with pytest.raises(
-        CheckpointError, match="owner/other is no folder here.*there is no .*/owner/other, or it is private"
-    ):
+    with pytest.raises(CheckpointError, match="owner/other is no folder here.*check the names"):
         Encoder.load("owner/other")
-    with pytest.raises(CheckpointError, match=f"model owner/model at {'1' * 40}: .*no such revision"):
+    with pytest.raises(CheckpointError, match=f"model owner/model at {'1' * 40}: .*check the names"):
         Encoder.load("owner/model", revision="1" * 40)
     for fault, message in REFUSALS.items():
         hub.fail("model.safetensors", fault)

@@ -348,7 +348,7 @@ def test_data_writes_what_it_can_get_and_train_takes_it(hub, tmp_path, capsys):
     assert "mfaq: 9 pairs in en; Table 9 has 3,567,659; read 9, dropped none" in printed.out
     assert "duorc: left out. " in printed.err and "there is no" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["mfaq", "newsqa"]
-    assert len(json.loads(lock_file().read_text())["files"]) == 2
+    assert len(json.loads(lock_file().read_text())["commits"]) == 2
     encoder(parallel_corpus()).save(tmp_path / "start")
     flags = ["--checkpoint", str(tmp_path / "start"), "--strategy", "en-en", "--steps", "2", "--batch-size", "4"]
     pairs = [str(out / "mfaq"), str(out / "newsqa")]
@@ -377,4 +377,4 @@ def test_the_command_by_its_environment(hub, tmp_path):
     command = [sys.executable, "-m", "hybridlib", "data", "newsqa", "--output", str(tmp_path / "out")]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "newsqa: 1 pairs in en" in done.stdout
-    assert len(json.loads(lock_file().read_text())["files"]) == 1
+    assert len(json.loads(lock_file().read_text())["commits"]) == 1

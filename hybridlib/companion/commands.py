@@ -221,12 +221,9 @@ def tables(arguments: argparse.Namespace) -> int:
 
 def _encoder(arguments: argparse.Namespace):
     from hybridlib.encoder import Encoder
-    from hybridlib.encoder_presets import PRESETS, load_preset
 
     names = ("revision", "pooling", "query_prefix", "passage_prefix", "max_length", "device")
     options = {name: getattr(arguments, name) for name in names} | {"dropout": getattr(arguments, "dropout", None)}
-    if arguments.checkpoint in PRESETS and not Path(arguments.checkpoint).exists():
-        return load_preset(arguments.checkpoint, **{k: v for k, v in options.items() if v is not None})
     return Encoder.load(arguments.checkpoint, **options)
 
 

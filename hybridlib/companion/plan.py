@@ -57,7 +57,7 @@ class Shape:
         return texts * tokens * self.layers * (2 * self._linear + 4 * tokens * self.width)
 
 
-# From the public config.json of each repository of `hybridlib.encoder_presets`.
+# From the public config.json of each repository of `encoder.PRESETS`.
 SHAPES = {
     "xlm-r-base": Shape(12, 768, 3072, 250_002),
     "labse": Shape(12, 768, 3072, 501_153),

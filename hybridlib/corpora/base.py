@@ -6,7 +6,6 @@ Both hold texts in pyarrow tables, a text once, and identify them by ids that do
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +21,6 @@ from hybridlib.files import replace_folder
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
 PARTS = ("queries", "passages", "pairs")  # the tables of ParallelPairs, each in a file <part>.arrow
-
-
-def data_folder() -> Path | None:
-    """Folder with local copies of the public data sets ($HYBRIDLIB_DATA), or None where the variable is not set."""
-    folder = os.environ.get("HYBRIDLIB_DATA")
-    return Path(folder).expanduser() if folder else None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hybridlib.corpora.base import Benchmark, data_folder
-from hybridlib.files import cache_folder, check_content, download, parse_json, read_bytes, replace_file
+from hybridlib.corpora.base import Benchmark
+from hybridlib.files import cache_folder, check_content, data_folder, download, parse_json, read_bytes, replace_file
 
 URL = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 

@@ -14,11 +14,9 @@ import pandas as pd
 
 from hybridlib.companion.experiment.study import Run, Study
 from hybridlib.companion.search.collection import Collection
-from hybridlib.encoder_language_codes import NoLanguageCode
-from hybridlib.encoder_layout import CheckpointError
-from hybridlib.encoder_presets import PAPER, PRESETS
+from hybridlib.encoder import PRESETS, CheckpointError
 
-OTHERS = ("mbart-50", "xlm-r-base", "mbert", "labse", "mt5-base", "e5-base", "bge-m3", "gte-multilingual-base")
+OTHERS = ("xlm-r-base", "mbert", "labse", "mt5-base", "e5-base", "bge-m3", "gte-multilingual-base")
 FOR_RETRIEVAL = ("e5-small", "e5-base", "e5-large", "bge-m3", "gte-multilingual-base")  # upper marks
 STAND_INS = {"dictionary stage": {}, "random weights": {"dictionary": "none"}}  # name -> settings that change
 AS_IT_IS, UPPER, TRAINED = "used as it is", "trained for retrieval", "trained here"
@@ -52,7 +50,7 @@ def studies(study: Study, names: Sequence[str] | None = None) -> dict[str, Study
 def _own_use(name: str) -> dict:
     change = {"checkpoint": name, "encoders": None, "pooling": None, "query_prefix": None, "passage_prefix": None}
     preset = PRESETS.get(name)
-    if preset and (preset.query_prefix, preset.passage_prefix) == PAPER:
+    if preset and preset.paper_prefixes:
         change |= {"query_prefix": "", "passage_prefix": ""}
     return change
 
@@ -96,17 +94,13 @@ def search_rows(
     they pair with those of trained ones.
 
     Returns:
-        rows, and (encoder, collection) -> why it was left out: the collection's language has no code in the encoder,
-        or, with EVERYWHERE for the collection, the encoder cannot be had.
+        rows, and (encoder, EVERYWHERE) -> why it was left out: the encoder cannot be had.
     """
     frames, left_out = [], {}
     for name, one in others.items():
         try:
             for collection in collections:
-                try:
-                    frames.append(_rows(one, collection).assign(strategy=name, alpha=np.nan))
-                except NoLanguageCode as error:
-                    left_out[name, collection.name] = str(error).partition(";")[0]
+                frames.append(_rows(one, collection).assign(strategy=name, alpha=np.nan))
         except CheckpointError as error:
             frames = [frame for frame in frames if frame["strategy"].iloc[0] != name]
             left_out[name, EVERYWHERE] = f"{error}. Fetch it where there is a network, or leave it out of `others`"

@@ -18,8 +18,7 @@ from huggingface_hub import HfApi
 from hybridlib.companion.search import records
 from hybridlib.companion.search.collect import prepared, write_collection
 from hybridlib.companion.search.collection import Collection
-from hybridlib.corpora.base import data_folder
-from hybridlib.files import cache_folder, explained, fetch, make_parent, parse_json, write_json
+from hybridlib.files import cache_folder, data_folder, explained, fetch, make_parent, parse_json, write_json
 
 # The public data sets of BEIR as MTEB has them, mteb/<name> or as named in REPOSITORIES, at the commits that the tasks
 # of mteb 2.26.24 name. CQADupStack is twelve data sets, whose results are averaged.
@@ -207,7 +206,7 @@ def listing(repo: str, revision: str | None) -> tuple[str, list[str]]:
         try:
             info = HfApi().dataset_info(repo, revision=revision)
         except Exception as error:  # the client's own, the network's
-            clear = explained(error, f"dataset {repo}, its list of files at {revision or 'main'}", repo, "dataset")
+            clear = explained(error, f"dataset {repo}, its list of files at {revision or 'main'}")
             raise clear from (None if clear is error else error)
         entry = {"revision": info.sha, "files": sorted(file.rfilename for file in info.siblings or [])}
         make_parent(store)

@@ -21,7 +21,6 @@ from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.search import search
 from hybridlib.companion.search.topk import Hits as HitsWithIds
 from hybridlib.encoder import Encoder
-from hybridlib.encoder_language_codes import LanguageCodes, NoLanguageCode
 from hybridlib.files import replace_file, write_json
 from hybridlib.training.processes import all_processes
 
@@ -110,16 +109,12 @@ def search_collection(
         options: of `search`.
 
     Raises:
-        NoLanguageCode: the encoder puts a language code beside each text and has none for these.
         ValueError, OSError: as `search`, or a measure is unknown.
     """
     metrics.check(measures)
     if depth < 1:
         raise ValueError(f"depth is {depth}: give at least 1")
-    texts, languages = (collection.queries[column].to_pylist() for column in ("text", "lang"))
-    if encoder.codes:
-        _check_codes(encoder.codes, collection)
-    options |= {"query_languages": languages, "passage_language": collection.passage_lang}
+    texts = collection.queries["text"].to_pylist()
     hits = search(collection.passages, encoder, texts, depth + (collection.own is not None), shards, **options)
     hits = without_own(collection, hits) if collection.own else hits
     result = measure(collection, hits, measures)
@@ -128,15 +123,6 @@ def search_collection(
         write_run(collection, hits, folder / "run.gz")
         write_qrels(collection, folder / "qrels.gz")
     return result
-
-
-def _check_codes(codes: LanguageCodes, collection: Collection) -> None:
-    if collection.passage_lang is None:
-        raise NoLanguageCode(
-            f"{collection.name}: its passages are in several languages and none says in which, so this encoder's "
-            "language codes cannot be set; search a collection of one language"
-        )
-    codes.require([*collection.languages, collection.passage_lang], collection.name)
 
 
 def without_own(collection: Collection, hits: HitsWithIds) -> HitsWithIds:

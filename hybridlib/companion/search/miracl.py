@@ -19,8 +19,7 @@ from hybridlib.companion.search import beir, records
 from hybridlib.companion.search.collect import build_collection, prepared, write_collection
 from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.sources.leakage import MIRACL_LANGUAGES as LANGUAGES
-from hybridlib.corpora.base import data_folder
-from hybridlib.files import fetch
+from hybridlib.files import data_folder, fetch
 
 FORMS, SOURCES = ("full", "hard-negatives"), ("miracl", "mteb")
 TOPICS, CORPUS = "miracl/miracl", "miracl/miracl-corpus"

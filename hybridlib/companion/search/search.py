@@ -74,8 +74,6 @@ def search(
     dtype: torch.dtype | None = None,
     score_dtype: torch.dtype = torch.float32,
     tile: tuple[int, int] | None = None,
-    query_languages: Sequence[str] | None = None,
-    passage_language: str | None = None,
     progress: bool = False,
 ) -> Hits:
     """The k passages with the largest cosine for each query, with their ids; ties as trec_eval's, by id descending.
@@ -96,8 +94,6 @@ def search(
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
         dtype: the encoder computes in it, as in `Encoder.encode`.
         score_dtype, tile: as in `top_k`.
-        query_languages, passage_language: of each query and of all passages (ISO 639-1), for an encoder with language
-            codes; others do not look at them.
 
     Raises:
         ValueError: an argument is out of range; the corpus gives other than it should, has an id twice, or has
@@ -111,8 +107,7 @@ def search(
     on_cpu = encoder.device.type == "cpu"
     encoding = {"batch_tokens": batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS), "dtype": dtype}
     scoring = {"score_dtype": score_dtype, "tile": tile or default_tile(encoder.device)}
-    spoken = (query_languages, passage_language)
-    work = _Work(corpus, encoder, list(queries), k, Path(folder), shard_size, encoding, scoring, *spoken)
+    work = _Work(corpus, encoder, list(queries), k, Path(folder), shard_size, encoding, scoring)
     return work.run(all_processes(encoder.device), progress)
 
 
@@ -140,8 +135,6 @@ class _Work:
     shard_size: int
     encoding: dict
     scoring: dict
-    query_languages: Sequence[str] | None
-    passage_language: str | None
 
     @cached_property
     def about(self) -> dict:
@@ -149,9 +142,6 @@ class _Work:
         options = {name: str(value) for name, value in (self.encoding | self.scoring).items()}
         about = {"corpus": self.corpus.fingerprint, "encoder": _encoder_hash(self.encoder), "k": self.k}
         about |= {"queries": _digest(self.queries), "shard_size": self.shard_size, **options}
-        if self.encoder.codes:
-            asked = self.query_languages and _digest(list(self.query_languages))
-            about |= {"query_languages": asked, "passage_language": self.passage_language}
         return about | {"torch": torch.__version__, "recipe": RECIPE}
 
     @cached_property
@@ -228,8 +218,7 @@ class _Work:
         if double:
             raise ValueError(f"{shard}: the id {double[0]!r} occurs more than once; ids must be unique")
         try:
-            languages = [self.passage_language] * len(texts) if self.passage_language else None
-            vectors = self._encode([texts[i] for i in order], self.encoder.passage_prefix, languages)
+            vectors = self._encode([texts[i] for i in order], self.encoder.passage_prefix)
         except ValueError as error:
             raise ValueError(f"{shard}: {error}") from error
         hits = top_k_distinct(queries, vectors, self.k, **self.scoring)
@@ -281,11 +270,11 @@ class _Work:
 
     @cached_property
     def _query_vectors(self) -> torch.Tensor:
-        vectors = self._encode(self.queries, self.encoder.query_prefix, self.query_languages)
+        vectors = self._encode(self.queries, self.encoder.query_prefix)
         return vectors.to(self.encoder.device)
 
-    def _encode(self, texts: list[str], prefix: str, languages: Sequence[str] | None) -> torch.Tensor:
-        return self.encoder.encode(texts, prefix=prefix, languages=languages, **self.encoding)
+    def _encode(self, texts: list[str], prefix: str) -> torch.Tensor:
+        return self.encoder.encode(texts, prefix=prefix, **self.encoding)
 
     def _changed(self) -> str:
         return (

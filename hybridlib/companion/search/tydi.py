@@ -16,8 +16,7 @@ from typing import NamedTuple
 from hybridlib.companion.search import records
 from hybridlib.companion.search.collect import build_collection, prepared, write_collection
 from hybridlib.companion.search.collection import Collection
-from hybridlib.corpora.base import data_folder
-from hybridlib.files import fetch, parse_json, read_bytes
+from hybridlib.files import data_folder, fetch, parse_json, read_bytes
 
 GOLDP, MR_TYDI, MR_TYDI_CORPUS = "google-research-datasets/tydiqa", "castorini/mr-tydi", "castorini/mr-tydi-corpus"
 MR_TYDI_REVISION = "3506bca8a88cdb49d8d35e954365ca6053e4346a"

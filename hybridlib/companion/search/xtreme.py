@@ -16,8 +16,7 @@ from pathlib import Path
 from hybridlib.companion.search import records
 from hybridlib.companion.search.collect import build_collection, prepared, write_collection
 from hybridlib.companion.search.collection import Collection
-from hybridlib.corpora.base import data_folder
-from hybridlib.files import fetch, parse_json
+from hybridlib.files import data_folder, fetch, parse_json
 
 ACCURACY = "precision@1"  # what Tatoeba reports: one sentence is right, and only the nearest counts
 # ISO 639-3, as in Tatoeba's file names, -> ISO 639-1. XTREME: the 36 of google-research/xtreme's data preparation.

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hybridlib.corpora.base import Benchmark, ParallelPairs, data_folder
+from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.streams import part_of
-from hybridlib.files import fetch, read_bytes
+from hybridlib.files import data_folder, fetch, read_bytes
 
 SETS = ("xquad-r", "mlqa-r", "miracl")
 MIRACL_LANGUAGES = tuple("ar bn de en es fa fi fr hi id ja ko ru sw te th yo zh".split())

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from hybridlib.companion.sources import mmarco
 from hybridlib.companion.sources.filters import DEFAULT, Limits, Row, write_rows
-from hybridlib.corpora.base import ParallelPairs, data_folder
-from hybridlib.files import fetch, parse_json, read_bytes, read_json_lines
+from hybridlib.corpora.base import ParallelPairs
+from hybridlib.files import data_folder, fetch, parse_json, read_bytes, read_json_lines
 
 ROWS_AT_ONCE = 5_000  # rows of a Parquet file turned into Python objects at a time
 NEGATIVES = 8  # explicit negatives kept per pair
