@@ -26,7 +26,7 @@ from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
 from hybridlib.encoder import Encoder, identity
 from hybridlib.files import write_json
-from hybridlib.training.settings import PRECISIONS
+from hybridlib.training.gradients import DTYPES
 
 ENGLISH_ONLY = ("mr-tydi", "mfaq")  # the paper did not translate these two
 ENCODER = ("pooling", "query_prefix", "passage_prefix", "max_length", "dropout")  # settings that `Encoder.load` takes
@@ -80,7 +80,7 @@ class PretrainedTexts:
     @property
     def search_dtype(self) -> torch.dtype | None:
         """What searches encode in: the precision of training."""
-        return PRECISIONS[self.settings.training.resolved().precision]
+        return DTYPES[self.settings.training.resolved().precision]
 
     @contextmanager
     def threads(self) -> Iterator[None]:

@@ -303,6 +303,9 @@ def _holder(settings: Settings, name: str) -> tuple[Any, str | None]:
 
 def _with(settings: Settings, name: str, value: Any) -> Settings:
     holder, group = _holder(settings, name)
+    choices = next(part for part in fields(holder) if part.name == name).metadata.get("choices")
+    if choices:
+        _check_choice(name, value, choices)
     kind = get_type_hints(type(holder))[name]
     changed = replace(holder, **{name: _checked(name, value, kind, getattr(holder, name))})
     return changed if group is None else replace(settings, **{group: changed})

@@ -15,7 +15,7 @@ import pandas as pd
 from hybridlib.companion.experiment.embedded import EmbeddedTexts
 from hybridlib.companion.experiment.pretrained import PretrainedTexts
 from hybridlib.companion.experiment.profiles import Described, EmbeddedSettings, Settings, resolve
-from hybridlib.companion.experiment.runs import RunStore, default_root, is_complete
+from hybridlib.companion.experiment.runs import RunStore, commit, default_root, device, is_complete
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.measure import MEASURES, search_collection
@@ -109,7 +109,7 @@ class Study:
     def batches(self, run: Run) -> BatchSettings:
         """What decides the batches of a run."""
         s = self.settings
-        return replace(s.batches, strategy=run.strategy, alpha=run.alpha, seed=run.seed, languages=tuple(s.trained))
+        return replace(s.batches, strategy=run.strategy, alpha=run.alpha, seed=run.seed, languages=list(s.trained))
 
     def sampler(self, run: Run) -> BatchSampler:
         """The batches of a run."""
@@ -152,9 +152,10 @@ class Study:
     def _make_training(self, folder: Path, run: Run) -> None:
         texts, encoder = self.texts, self.texts.start_encoder(run.seed)
         self._tokens = self._tokens or TokenizedPairs(texts.train, encoder, texts.token_folder)  # for all runs
-        options = {"validation": self._validation(), "tokens": self._tokens, "labels": self._card(run)}
+        labels = {"start": self.described.encoder, "commit": commit(), "device": device()}
+        options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels, "progress": True}
         with texts.threads():
-            train_encoder(folder, encoder, self.sampler(run), self.training(run), progress=True, **options)
+            train_encoder(folder, encoder, self.sampler(run), self.training(run), **options)
 
     def _validation(self) -> BatchSampler | None:
         """Batches whose mean loss chooses the weights."""
@@ -163,11 +164,6 @@ class Study:
             return None
         batches = BatchSettings(s.validation_strategy, batch_size=s.batches.batch_size, steps=s.validation_batches)
         return batches.sampler(self.texts.dev_pairs)
-
-    def _card(self, run: Run) -> dict:
-        """What the model card says beside what `train_encoder` knows."""
-        validation = getattr(self.settings, "validation", "dev part of the embedded corpus")
-        return {"start": self.described.encoder, "validation": validation}
 
     def _trained_elsewhere(self, run: Run) -> Path:
         alpha = "" if run.alpha is None else f"{run.alpha:g}"
