@@ -41,7 +41,7 @@ from hybridlib.training.tokens import TokenizedPairs
 
 ENGLISH_ONLY = ("mr-tydi", "mfaq")  # the paper did not translate these two
 ROOMS = (*UPSTREAM, "companion/experiment/pretrained_study.py")
-DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/write.py")
+DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/tables.py", "corpora/write.py")
 DATA_ROOMS += tuple(f"companion/sources/{room}.py" for room in ("leakage", "mmarco", "prepare", "filters", "table9"))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRANSLATION_ROOMS = tuple(
