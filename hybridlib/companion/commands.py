@@ -230,7 +230,7 @@ def _encoder(arguments: argparse.Namespace):
 def _mixed(names: list[str], folder: Path, processes):
     """The corpus of that name, or several written as one by the main process; all processes see the folder."""
     from hybridlib.corpora.base import ParallelPairs
-    from hybridlib.corpora.writer import concatenate
+    from hybridlib.corpora.write import concatenate
 
     if len(names) == 1:
         return _pairs(names[0])

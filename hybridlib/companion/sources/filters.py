@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.writer import write_pairs
+from hybridlib.corpora.write import write_pairs
 from hybridlib.files import make_parent, parse_json, write_json
 
 CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table

@@ -19,7 +19,7 @@ import numpy as np
 
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
-from hybridlib.corpora.streams import part_of
+from hybridlib.corpora.write import part_of
 from hybridlib.files import data_folder, fetch, read_bytes
 
 SETS = ("xquad-r", "mlqa-r", "miracl")

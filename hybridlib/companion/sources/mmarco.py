@@ -22,7 +22,7 @@ from pyarrow import csv
 
 from hybridlib.companion.sources.filters import DEFAULT, Counts, Limits
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.writer import write_pairs
+from hybridlib.corpora.write import write_pairs
 from hybridlib.files import make_parent
 
 NAME = "mmarco"
