@@ -14,11 +14,9 @@ from collections_made import beir_folder, json_lines
 from huggingface_hub import ModelCard
 from made import encoder, parallel_corpus
 from sentence_transformers import SentenceTransformer
-from test_hub_checkpoints import mbart50
 
 from hybridlib.__main__ import main
 from hybridlib.companion.search import trec
-from hybridlib.encoder import Encoder
 from hybridlib.metrics import measure
 
 
@@ -231,40 +229,6 @@ def test_a_passage_without_text_is_an_error_unless_it_is_kept(things, start, tmp
     assert capsys.readouterr().out.startswith("things-test: 13 passages")
     with pytest.raises(SystemExit):
         main([*command, "--empty", "drop"])
-
-
-def test_an_encoder_with_language_codes_is_told_the_collections_language(things, tmp_path):
-    mbart50(tmp_path / "mbart", 0)
-    command = ["search", "things", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
-    assert main([*command, "--empty", "keep", "--depth", "3", "--quiet"]) == 0
-    found = trec.read_run(tmp_path / "found" / "things-test" / "run.gz").set_index(["query_id", "candidate_id"])
-    model = Encoder.load(str(tmp_path / "mbart"))
-    queries, passages = (
-        model.encode(texts, languages=["en"] * len(texts)).numpy()
-        for texts in ([f"enask thing{i}" for i in range(4)], things)
-    )
-    best = -np.sort(-(queries @ passages.T), axis=1)[:, :3]
-    for i, scores in enumerate(best):
-        np.testing.assert_allclose(found.loc[f"q{i}"]["score"], scores, atol=1e-5)
-
-
-def test_either_side_of_a_translation_has_its_own_language_code(tmp_path, monkeypatch):
-    texts = [("which river", "which currency does it use"), ("Cologne", "which")]
-    (tmp_path / "tatoeba-v1").mkdir()
-    (tmp_path / "tatoeba-v1" / "deu-eng.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in texts))
-    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path))
-    mbart50(tmp_path / "mbart", 0)
-    command = ["search", "tatoeba-deu", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
-    assert main([*command, "--depth", "2", "--quiet"]) == 0
-    model = Encoder.load(str(tmp_path / "mbart"))
-    german, english = (
-        model.encode([pair[side] for pair in texts], languages=[lang] * 2).numpy()
-        for side, lang in enumerate(("de", "en"))
-    )
-    for name, queries, passages in (("deu-eng", german, english), ("eng-deu", english, german)):
-        found = trec.read_run(tmp_path / "found" / f"tatoeba-{name}" / "run.gz")
-        found = found.pivot(index="query_id", columns="candidate_id", values="score")
-        np.testing.assert_allclose(found, queries @ passages.T, atol=1e-5)
 
 
 def test_a_query_that_is_in_the_corpus_is_no_find_in_beirs_arguana(start, tmp_path, monkeypatch, capsys):
