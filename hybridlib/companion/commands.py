@@ -98,10 +98,10 @@ def train(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure a checkpoint in all settings of a benchmark."""
     from hybridlib import metrics
-    from hybridlib.companion.report import output
+    from hybridlib.companion.report import summaries, tables
     from hybridlib.evaluation import encode_benchmark, evaluate_vectors
-    from hybridlib.files import make_parent
-    from hybridlib.training.loop import card
+    from hybridlib.files import make_parent, write_json
+    from hybridlib.training import card
 
     measures = arguments.measures or metrics.MEASURES
     metrics.check(measures)
@@ -111,21 +111,21 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.card:
         card.require(Path(arguments.checkpoint))
     benchmark = _benchmark(arguments)
-    output.language_pairs(benchmark, arguments.trec_setting)
+    summaries.language_pairs(benchmark, arguments.trec_setting)
     _check_trained(benchmark, arguments.trained)
     encoder = _encoder(arguments)
     options = {"batch_tokens": arguments.batch_tokens, "dtype": _dtype(arguments.precision)}
     vectors = encode_benchmark(benchmark, encoder, **options, progress=not arguments.quiet)
     result = evaluate_vectors(benchmark, *vectors, measures=measures)
-    print(output.to_text(result, arguments.trained))
+    print(tables.evaluation_text(result, arguments.trained))
     if arguments.json:
-        output.write_json_report(result, arguments.json)
+        write_json(arguments.json, summaries.to_json(result))
     if arguments.rows:
-        output.write_rows(result, arguments.rows, arguments.checkpoint)
+        summaries.write_rows(result, arguments.rows, arguments.checkpoint)
     if arguments.card:
-        card.add_scores(Path(arguments.checkpoint), result.benchmark, output.macro_scores(result))
+        card.add_scores(Path(arguments.checkpoint), result.benchmark, summaries.macro_scores(result))
     if arguments.trec_run or arguments.qrels:
-        output.write_trec(
+        summaries.write_trec(
             benchmark,
             *vectors,
             setting=arguments.trec_setting,
@@ -204,11 +204,11 @@ def _runs(study, strategies: Sequence[str], seeds: Sequence[int]) -> list:
 
 def tables(arguments: argparse.Namespace) -> int:
     """Print the paper's tables beside what was reproduced."""
-    from hybridlib.companion.report import output, paper, tables
+    from hybridlib.companion.report import paper, tables
 
     if arguments.rows and not arguments.base:
         raise ValueError("--rows needs --base xlm-r or labse: the paper's numbers belong to one of them")
-    reproduced = output.reproduced_cells(arguments.rows, arguments.base)
+    reproduced = tables.reproduced_cells(arguments.rows, arguments.base)
     for number in arguments.table:
         frame = tables.build(paper.reported(number), reproduced)
         print(f"\nTable {number}\n{tables.to_markdown(frame)}")
