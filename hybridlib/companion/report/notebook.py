@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 import hybridlib
 from hybridlib.companion.experiment.runs import commit, device
 from hybridlib.companion.experiment.study import open_study
-from hybridlib.companion.report import figures, tables
+from hybridlib.companion.report import drawing, tables
 from hybridlib.files import write_json
 
 
@@ -82,7 +82,7 @@ class Notebook:
     def figure(self, figure: Figure, name: str) -> Figure:
         """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
         if self.judges:
-            figures.save(figure, self.study.outputs("figures"), name)
+            drawing.save(figure, self.study.outputs("figures"), name)
         return figure
 
     def table(
