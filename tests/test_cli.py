@@ -10,14 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from collections_made import beir_folder, json_lines
+from collections_made import beir_folder, json_lines, rank_run, read_qrels, read_run
 from huggingface_hub import ModelCard
 from made import encoder, parallel_corpus
 from sentence_transformers import SentenceTransformer
 from test_hub_checkpoints import mbart50
 
 from hybridlib.__main__ import main
-from hybridlib.companion.search import trec
 from hybridlib.encoder import Encoder
 from hybridlib.metrics import measure
 
@@ -114,7 +113,7 @@ def test_json_has_every_setting(evaluated):
 
 def test_run_and_judgements_give_the_same_numbers(evaluated):
     """The TREC files of the multilingual setting at depth 20; every language has equally many queries."""
-    _, ranking = trec.rank_run(trec.read_qrels(evaluated / "qrels"), trec.read_run(evaluated / "run.gz"))
+    _, ranking = rank_run(read_qrels(evaluated / "qrels"), read_run(evaluated / "run.gz"))
     found = json.loads((evaluated / "all.json").read_text())["macro"]["multi"]
     for name in ("map@20", "recall@10", "ndcg@10"):
         assert math.isclose(np.nanmean(measure(name, ranking)), found[name], abs_tol=1e-9)
@@ -136,7 +135,7 @@ def test_runs_of_other_settings(start, tmp_path, setting):
         str(run),
     ]
     assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", *flags]) == 0
-    lines = trec.read_run(run)
+    lines = read_run(run)
     a, b = (lines[column].str.split(":").str[0] for column in ("query_id", "candidate_id"))
     assert (a == b).all() if setting == "mono" else ((a == "de") & (b == "en")).all()
     assert (lines.groupby("query_id").size() == 3).all()
@@ -237,7 +236,7 @@ def test_an_encoder_with_language_codes_is_told_the_collections_language(things,
     mbart50(tmp_path / "mbart", 0)
     command = ["search", "things", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
     assert main([*command, "--empty", "keep", "--depth", "3", "--quiet"]) == 0
-    found = trec.read_run(tmp_path / "found" / "things-test" / "run.gz").set_index(["query_id", "candidate_id"])
+    found = read_run(tmp_path / "found" / "things-test" / "run.gz").set_index(["query_id", "candidate_id"])
     model = Encoder.load(str(tmp_path / "mbart"))
     queries, passages = (
         model.encode(texts, languages=["en"] * len(texts)).numpy()
@@ -262,7 +261,7 @@ def test_either_side_of_a_translation_has_its_own_language_code(tmp_path, monkey
         for side, lang in enumerate(("de", "en"))
     )
     for name, queries, passages in (("deu-eng", german, english), ("eng-deu", english, german)):
-        found = trec.read_run(tmp_path / "found" / f"tatoeba-{name}" / "run.gz")
+        found = read_run(tmp_path / "found" / f"tatoeba-{name}" / "run.gz")
         found = found.pivot(index="query_id", columns="candidate_id", values="score")
         np.testing.assert_allclose(found, queries @ passages.T, atol=1e-5)
 
@@ -279,7 +278,7 @@ def test_a_query_that_is_in_the_corpus_is_no_find_in_beirs_arguana(start, tmp_pa
         beir_folder(tmp_path / "data" / name, json_lines(rows), json_lines(asked), judged)
         command = ["search", name, "--checkpoint", start, "--output", str(tmp_path / "found"), "--depth", "3"]
         assert main([*command, "--quiet"]) == 0
-        runs[name] = trec.read_run(tmp_path / "found" / f"{name}-test" / "run.gz").groupby("query_id")["candidate_id"]
+        runs[name] = read_run(tmp_path / "found" / f"{name}-test" / "run.gz").groupby("query_id")["candidate_id"]
     for query, found in runs["arguments"]:
         assert found.iloc[0] == query, "no other text is as near"
         without = runs["arguana"].get_group(query).tolist()
@@ -347,4 +346,4 @@ def test_two_processes_make_the_searches_together(things, start, pairs, data_fol
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("x-y-seed0: things-test searched in") == 1, "the main process says it"
     (folder,) = (tmp_path / "runs").glob("search-things-test-x-y-seed0-*/")
-    assert len(trec.read_run(folder / "run.gz")) == 4 * 12
+    assert len(read_run(folder / "run.gz")) == 4 * 12

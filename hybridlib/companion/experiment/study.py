@@ -33,7 +33,7 @@ UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "encoder_c
 UPSTREAM += ("training/gradients.py", "encoder_layout.py", "encoder_language_codes.py", "training/loop.py")
 UPSTREAM += ("training/settings.py", "companion/experiment/study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluation.py", "metrics.py")  # and an evaluation
-SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "topk", "hitfile", "measure")) + ("metrics.py",)
+SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "measure")) + ("metrics.py",)
 REFUSED = "refused.txt"  # why an encoder cannot search a collection
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 
@@ -222,8 +222,7 @@ class Study(ABC):
             collections: names that `collections` takes, or collections.
 
         Returns:
-            `retrieval.KEYS`, its MEASURES, LABELS, and, for `results`, setting ("mono"), query_lang (of the query) and
-            candidate_lang (the collection).
+            `measure.KEYS`, its MEASURES, LABELS, and candidate_lang (the pool).
         """
         runs, frames = list(runs), []
         found = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
@@ -231,7 +230,7 @@ class Study(ABC):
             for collection in itertools.chain.from_iterable(found):
                 folder = self.searched(run, collection, depth)
                 rows = pd.read_parquet(folder / "rows.parquet")
-                rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
+                rows = rows.assign(candidate_lang=rows["pool"])
                 frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
         return _together(frames)
 

@@ -12,16 +12,16 @@ import pandas as pd
 
 from hybridlib import statistics
 from hybridlib.companion.experiment.study import Study
-from hybridlib.companion.questions import shared
+from hybridlib.companion.questions import miracl, shared
 from hybridlib.companion.questions.shared import NDCG, RECALL
 from hybridlib.companion.report import paper, summaries
 from hybridlib.companion.report.claims import CHECKPOINTS, COLUMNS
 from hybridlib.companion.report.drawing import LOOKS, MEASURES
 from hybridlib.companion.report.output import PAPER_KEYS
-from hybridlib.companion.search import miracl
 from hybridlib.statistics import ClusterSums
 
 HARD = "miracl-hard-negatives-"
+FORMS = ("full", "hard-negatives")
 TABLES = {"xlm-r": 12, "labse": 13}
 CLAIMED = (("x-x-mono", "hybrid"), ("hybrid", "x-y"))  # the first is better on MIRACL, in the mean over languages
 ENCODERS = "encoders of these strategies"
@@ -39,8 +39,8 @@ def names(
     """
     if form is None:
         return list(collections or shared.names(study, "miracl", languages))
-    if form not in miracl.FORMS:
-        raise ValueError(f"form must be one of {', '.join(map(repr, miracl.FORMS))} or None, not {form!r}")
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(map(repr, FORMS))} or None, not {form!r}")
     if collections or study.stand_in:
         raise ValueError("form is of MIRACL in colab and paper; collections name theirs, the embedded corpus has none")
     prefix = "miracl-" if form == "full" else HARD

@@ -12,10 +12,7 @@ import pandas as pd
 
 from hybridlib.companion.experiment.study import Study
 from hybridlib.companion.report import paper, summaries
-from hybridlib.companion.search import miracl
-from hybridlib.companion.search.beir import REVISIONS
-from hybridlib.companion.search.tydi import GOLDP_LANGUAGES
-from hybridlib.companion.search.xtreme import XTREME_R
+from hybridlib.companion.search import sources
 
 LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA
 COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, three of each group, to spare a free GPU's hours
@@ -50,30 +47,18 @@ def names(study: Study, benchmark: str, languages: Sequence[str] | None = None) 
     if benchmark not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, not {benchmark!r}")
     colab = study.settings.profile == "colab"
-    if benchmark == "beir":
-        if study.stand_in:
-            return ["embedded-en"]
-        return list(COLAB_BEIR if colab else REVISIONS)
-    there = _languages(benchmark, colab)
     if study.stand_in:
-        there = {lang: lang for lang in study.settings.languages if lang in there}
-        form = "embedded-sentences-{}" if benchmark == "tatoeba" else "embedded-{}"
-    else:
-        form = {"miracl": "miracl-{}", "tydiqa": "tydiqa-goldp-{}", "tatoeba": "tatoeba-{}"}[benchmark]
-        form = "miracl-hard-negatives-{}" if colab and benchmark == "miracl" else form
-    chosen = [lang for lang in languages or there if lang in there]
-    if not chosen:
-        raise ValueError(f"{benchmark} has none of {languages or 'the languages'}; it has {' '.join(there)}")
-    return [form.format(there[lang]) for lang in chosen]
-
-
-def _languages(benchmark: str, colab: bool) -> dict[str, str]:
-    """Language -> how the benchmark's names spell it."""
-    if benchmark == "tatoeba":
-        return {short: long for long, short in XTREME_R.items()}
-    if benchmark == "tydiqa":
-        return {lang: lang for lang in GOLDP_LANGUAGES}
-    return {lang: lang for lang in (COLAB_LANGUAGES if colab else miracl.paper_languages(11))}
+        there = (
+            ["en"]
+            if benchmark == "beir"
+            else [lang for lang in study.settings.languages if lang in (languages or study.settings.languages)]
+        )
+        return [("embedded-sentences-{}" if benchmark == "tatoeba" else "embedded-{}").format(lang) for lang in there]
+    if colab and benchmark == "beir":
+        return list(COLAB_BEIR)
+    if colab and benchmark == "miracl":
+        return sources.names("miracl-hard-negatives", languages or COLAB_LANGUAGES)
+    return sources.names(benchmark, languages)
 
 
 def title(study: Study, text: str) -> str:
