@@ -162,7 +162,7 @@ def test_mtebs_parquet_comes_from_the_hub(mteb, name, repository, judgements):
 
 def test_a_repository_of_another_layout_or_none_is_named(mteb, tmp_path):
     mteb.add("dataset", "mteb/odd", {"README.md": b"#", "documents.csv": b"a,b\n1,2\n"})
-    with pytest.raises(ValueError, match="mteb/odd at .*no configuration 'queries' among default"):
+    with pytest.raises(ValueError, match="mteb/odd at .*no configuration 'corpus' among default"):
         load("odd")
     with pytest.raises(FileNotFoundError, match="miracle-sw: no such collection; names are miracl-.*mteb/miracle-sw"):
         load("miracle-sw", folder=tmp_path)
@@ -294,7 +294,7 @@ def test_miracl_with_hard_negatives_has_its_own_name(mteb):
     assert collection.sizes() == {"queries": 1, "judgements": 1, "relevant": 1, "passages": 3}
     assert collection.counts == {"judgements of passages not sampled": 1}
     assert collection.passages.texts(0, 1) == ["Saba Sifuri."]
-    with pytest.raises(ValueError, match="no configuration 'te-queries' among sw-corpus"):
+    with pytest.raises(ValueError, match="no configuration 'te-corpus' among sw-corpus"):
         load("miracl-hard-negatives-te")
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from hybridlib import metrics, statistics
 from hybridlib.companion.search import trec
-from hybridlib.companion.search.collection import Collection
+from hybridlib.companion.search.collection import Collection, Passages
 from hybridlib.companion.search.search import Hits, search
 from hybridlib.encoder import Encoder
 from hybridlib.files import replace_file, write_json
@@ -171,7 +171,7 @@ def write_qrels(collection: Collection, path: Path) -> None:
     trec.write_qrels(path, collection.judgements.to_pandas().rename(columns={"doc_id": "candidate_id"}))
 
 
-def _passages(collection: Collection):
+def _passages(collection: Collection) -> Passages:
     if collection.passages is None:
         raise ValueError(f"{collection.name}: it was loaded without passages; load it with them")
     return collection.passages

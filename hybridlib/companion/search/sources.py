@@ -305,10 +305,8 @@ def _squad_rows(path: Path) -> Iterator[layouts.Row]:
             number += 1
             place = f"{path}, paragraph {number}"
             for question in layouts.field(paragraph, ("qas",), place, (list,)):
-                yield (
-                    place,
-                    {**layouts.field({"": question}, ("",), place, (dict,)), "context": paragraph.get("context")},
-                )
+                layouts.identifier(question, ("id",), place)
+                yield place, {**question, "context": layouts.field(paragraph, ("context",), place)}
 
 
 # ---- BEIR
