@@ -35,9 +35,6 @@ import numpy as np
 PIECE = 16_384  # vectors made, mapped or copied at once
 NEAR = 1e-6  # scores so near may be swapped
 GPUS = (1, 8, 64)
-# Table 11 of arXiv 2408.10536 has 16 languages. German and Yoruba: mteb's statistics of MIRACLRetrieval
-# (embeddings-benchmark/mteb, tasks/Retrieval/multilingual/MIRACLRetrieval.py), which agree with Table 11 on the rest.
-MORE_PASSAGES = {"de": 15_866_222, "yo": 49_043}
 XLMR_BASE = 12 * (4 * 768**2 + 2 * 768 * 3072)  # weights of the linear layers that every token passes
 PEAK = 312e12  # operations per second of an A100 in bf16, dense (NVIDIA's data sheet)
 
@@ -273,11 +270,10 @@ def ndcg_at_10(found: dict[str, list[str]], judgements: list[list[str]]) -> floa
 
 def miracl(arguments: argparse.Namespace) -> dict:
     """Hours on GPUs, each input beside them: measured here, counted, stated or assumed."""
-    from hybridlib.companion.report.paper import reported
     from hybridlib.companion.search.search import search
+    from hybridlib.companion.search.sources import MIRACL_PASSAGES as counts
 
     shard_size = search.__kwdefaults__["shard_size"]
-    counts = reported(11, measure="candidates").set_index("language")["value"].to_dict() | MORE_PASSAGES
     passages, shards = int(sum(counts.values())), sum(-(-int(n) // shard_size) for n in counts.values())
     operations = arguments.tokens * (2 * XLMR_BASE + 4 * 768 * 12 * arguments.tokens)
     rate = arguments.used * PEAK / operations
