@@ -20,7 +20,7 @@ from hybridlib.companion.experiment.embedded_study import Run
 from hybridlib.companion.experiment.pretrained_study import PretrainedStudy
 from hybridlib.companion.experiment.profiles import COLAB, OPEN_CHOICES, PAPER
 from hybridlib.companion.plan import SHAPES, describe
-from hybridlib.companion.report import output
+from hybridlib.companion.report import tables
 from hybridlib.companion.sources.embedded.corpus import build_corpus
 from hybridlib.training.card import read_labels
 
@@ -180,7 +180,8 @@ def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path
     assert log["validation_loss"].notna().sum() == 9
     again = embedded_study.study("colab", root=tmp_path, **own(files))
     assert again.rows(again.runs()).equals(rows) and again.store.made == 0
-    assert output.study_cells(again).empty, "a tiny encoder is in none of the paper's tables"
+    nowhere = tables.study_cells(rows, benchmark=again.benchmark, checkpoint=again.base)
+    assert nowhere.empty, "a tiny encoder is in none of the paper's tables"
     longer = embedded_study.study("colab", root=tmp_path, **own(files, steps=7))
     assert longer.train(Run("x-y", 0)).name != again.train(Run("x-y", 0)).name
 
@@ -188,7 +189,8 @@ def test_strategies_are_trained_measured_labelled_and_used_again(files, tmp_path
 def test_cells_of_the_papers_tables_have_intervals(files, tmp_path, benchmark, monkeypatch):
     study = embedded_study.study("paper", root=tmp_path, **own(files))
     monkeypatch.setattr(type(study), "base", "xlm-r")
-    cells = output.study_cells(study)
+    rows = study.rows(study.runs())
+    cells = tables.study_cells(rows, benchmark=study.benchmark, checkpoint=study.base)
     assert set(cells["checkpoint"]) == {"xlm-r"} and set(cells["benchmark"]) == {"xquad-r"}
     assert (cells["low"] <= cells["value"]).all() and (cells["value"] <= cells["high"]).all()
     assert {"mean", "de", "el", "en"} == set(cells["language"])

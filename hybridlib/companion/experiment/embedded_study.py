@@ -20,8 +20,6 @@ from hybridlib.companion.experiment.profiles import COLAB, PAPER, PretrainedSett
 from hybridlib.companion.experiment.runs import default_root
 from hybridlib.companion.experiment.study import UPSTREAM, Run, Study
 from hybridlib.companion.report import paper
-from hybridlib.companion.search.collection import Collection
-from hybridlib.companion.sources.embedded.collections import collections
 from hybridlib.companion.sources.embedded.corpus import (
     LANGUAGES,
     TRAINED,
@@ -204,7 +202,7 @@ class EmbeddedStudy(Study):
     def corpus(self) -> EmbeddedCorpus:
         """The embedded corpus of these settings."""
         s = self.settings
-        options = {"corpus_seed": s.corpus_seed, "languages": s.languages, "trained": s.trained, "share": s.share}
+        options = {"corpus_seed": s.corpus_seed, "languages": s.languages, "trained": s.trained}
         return build_corpus(**options, extra_candidates=s.extra_candidates)
 
     @cached_property
@@ -247,10 +245,6 @@ class EmbeddedStudy(Study):
     def evaluation_parameters(self, split: str) -> dict:
         """The corpus."""
         return {"extra_candidates": self.settings.extra_candidates, "corpus": self.fingerprint}
-
-    def collections(self, name: str) -> list[Collection]:
-        """The test part as collections; see `corpora.embedded.collections`."""
-        return collections(self.corpus.test, name)
 
     def clusters(self, rows: pd.DataFrame) -> pd.Series:
         """The subject, which is the same in every language."""

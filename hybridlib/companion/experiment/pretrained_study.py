@@ -20,17 +20,15 @@ from hybridlib.companion.experiment.runs import commit, device, sha256_of
 from hybridlib.companion.experiment.study import UPSTREAM, Run, Study
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
-from hybridlib.companion.sources.filters import Limits
+from hybridlib.companion.sources.filters import TextLimits
 from hybridlib.companion.sources.leakage import protect
-from hybridlib.companion.sources.prepare import prepare
-from hybridlib.companion.sources.table9 import SOURCES, find
+from hybridlib.companion.sources.table9 import SOURCES, find, prepare
 from hybridlib.companion.sources.translation import Translator, translate_pairs
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.writer import concatenate
-from hybridlib.encoder import Encoder
-from hybridlib.encoder_presets import PRESETS, load_preset
+from hybridlib.corpora.write import concatenate
+from hybridlib.encoder import PRESETS, Encoder
 from hybridlib.files import write_json
 from hybridlib.sampler import BatchSampler
 from hybridlib.training.card import write_labels
@@ -41,9 +39,8 @@ from hybridlib.training.tokens import TokenizedPairs
 
 ENGLISH_ONLY = ("mr-tydi", "mfaq")  # the paper did not translate these two
 ROOMS = (*UPSTREAM, "companion/experiment/pretrained_study.py")
-DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/streams.py", "corpora/textfile.py")
-DATA_ROOMS += ("corpora/writer.py",)
-DATA_ROOMS += tuple(f"companion/sources/{room}.py" for room in ("leakage", "mmarco", "prepare", "filters", "table9"))
+DATA_ROOMS = ("files.py", "corpora/base.py", "corpora/fingerprint.py", "corpora/write.py")
+DATA_ROOMS += tuple(f"companion/sources/{room}.py" for room in ("leakage", "mmarco", "filters", "table9"))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRANSLATION_ROOMS = tuple(
     f"companion/sources/{room}.py" for room in ("flags", "languages", "sentences", "translation", "translator")
@@ -184,10 +181,10 @@ class PretrainedStudy(Study):
         limits |= {"passage": (s.fewest_characters, s.passage_characters), "answer_within": s.answer_within}
         asked = {"languages": languages, "limit": s.limit or source.paper_size}
         parameters = {"stage": "data", "name": name, **asked, "limits": limits, "leakage": s.leakage}
-        make = partial(self._make_data, name=name, limits=Limits(**limits), asked=asked)
+        make = partial(self._make_data, name=name, limits=TextLimits(**limits), asked=asked)
         return self.store.load_or_make(f"data-{name}", parameters, DATA_ROOMS, make)
 
-    def _make_data(self, folder: Path, name: str, limits: Limits, asked: dict) -> None:
+    def _make_data(self, folder: Path, name: str, limits: TextLimits, asked: dict) -> None:
         protected = protect(self.settings.leakage) if self.settings.leakage else None
         (prepared,) = prepare([name], folder, limits=limits, protected=protected, **asked)
         if prepared.problem:
@@ -230,9 +227,7 @@ class PretrainedStudy(Study):
         s = self.settings
         names = ("pooling", "query_prefix", "passage_prefix", "max_length", "dropout")
         options = {name: getattr(s, name) for name in names if getattr(s, name) is not None}
-        return (
-            load_preset(s.checkpoint, **options) if s.checkpoint in PRESETS else Encoder.load(s.checkpoint, **options)
-        )
+        return Encoder.load(s.checkpoint, **options)
 
     def sampler(self, run: Run) -> BatchSampler:
         """The batches of a run."""

@@ -27,7 +27,7 @@ class PretrainedSettings:
     """Everything that decides the results with a pretrained encoder; `OPEN_CHOICES` says what the paper leaves open.
 
     Attributes:
-        checkpoint: a name of `hybridlib.encoder_presets`, a folder or a name on the hub.
+        checkpoint: a folder, a name of `encoder.PRESETS` or a name on the hub.
         benchmark: "xquad-r" or "mlqa-r"; `dev_benchmark`, where the mixing ratio is chosen, is the other one if empty.
         languages: of the benchmarks; empty means all they have.
         encoders: encoders trained elsewhere take the place of training: their folders, with {strategy}, {seed} and

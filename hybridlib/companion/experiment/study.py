@@ -24,17 +24,15 @@ from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.measure import search_collection
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.encoder import Encoder
-from hybridlib.encoder_language_codes import NoLanguageCode
 from hybridlib.evaluation import evaluate
 from hybridlib.sampler import BatchSampler
 from hybridlib.training.processes import all_processes
 
-UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "encoder_checkpoint.py", "training/tokens.py")
-UPSTREAM += ("training/gradients.py", "encoder_layout.py", "encoder_language_codes.py", "training/loop.py")
+UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "training/tokens.py")
+UPSTREAM += ("training/gradients.py", "training/loop.py")
 UPSTREAM += ("training/settings.py", "companion/experiment/study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluation.py", "metrics.py")  # and an evaluation
 SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "measure")) + ("metrics.py",)
-REFUSED = "refused.txt"  # why an encoder cannot search a collection
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 
 
@@ -139,9 +137,9 @@ class Study(ABC):
     def evaluation_parameters(self, split: str) -> dict:
         """What decides an evaluation beside the encoder: at least what identifies the texts."""
 
-    @abstractmethod
     def collections(self, name: str) -> list[Collection]:
         """The test collections of that name."""
+        raise ValueError(f"{name}: the profile {self.settings.profile} has no test collections; see DATA.md")
 
     def clusters(self, rows: pd.DataFrame) -> pd.Series:
         """What statistics resample of a search's rows: the query, unless the study knows better."""
@@ -200,18 +198,12 @@ class Study(ABC):
 
         Args:
             depth: passages that each query is given; measures with a larger cutoff see no more.
-
-        Raises:
-            NoLanguageCode: the encoder puts language codes beside texts and has none for these; the run says so.
         """
         parameters = {"stage": "search", "encoder": self._encoder_key(run), "collection": collection.fingerprint}
         parameters |= {"depth": depth, "dtype": str(self.search_dtype)}
         make = partial(self._make_search, run=run, collection=collection, depth=depth)
         name = f"search-{collection.name}-{run.name}"
-        folder = self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
-        if (folder / REFUSED).exists():
-            raise NoLanguageCode((folder / REFUSED).read_text(encoding="utf-8"))
-        return folder
+        return self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
 
     def search_rows(
         self, runs: Iterable[Run], collections: Sequence[str | Collection], depth: int = 100
@@ -222,7 +214,7 @@ class Study(ABC):
             collections: names that `collections` takes, or collections.
 
         Returns:
-            `measure.KEYS`, its MEASURES, LABELS, and candidate_lang (the pool).
+            `measure.KEYS`, its MEASURES and LABELS.
         """
         runs, frames = list(runs), []
         found = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
@@ -230,7 +222,6 @@ class Study(ABC):
             for collection in itertools.chain.from_iterable(found):
                 folder = self.searched(run, collection, depth)
                 rows = pd.read_parquet(folder / "rows.parquet")
-                rows = rows.assign(candidate_lang=rows["pool"])
                 frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
         return _together(frames)
 
@@ -290,12 +281,7 @@ class Study(ABC):
     def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
         options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
         encoder = self.encoder(run)
-        try:
-            search_collection(collection, encoder, depth, folder, shards=folder / "shards", **options)
-        except NoLanguageCode as error:  # known for good: drawing again asks no encoder
-            if all_processes().is_main_process:
-                (folder / REFUSED).write_text(str(error), encoding="utf-8")
-            return
+        search_collection(collection, encoder, depth, folder, shards=folder / "shards", **options)
         all_processes().wait_for_everyone()  # who is slow may still read a shard
         if all_processes().is_main_process:
             shutil.rmtree(folder / "shards")

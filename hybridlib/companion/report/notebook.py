@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import hybridlib
 from hybridlib.companion.experiment.runs import commit, device
 from hybridlib.companion.experiment.study import Study
-from hybridlib.companion.report import figures, tables
+from hybridlib.companion.report import drawing, tables
 from hybridlib.files import write_json
 
 
@@ -57,7 +57,7 @@ class Notebook:
     def figure(self, figure: Figure, name: str) -> Figure:
         """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
         if self.judges:
-            figures.save(figure, self.study.outputs("figures"), name)
+            drawing.save(figure, self.study.outputs("figures"), name)
         return figure
 
     def table(self, frame: pd.DataFrame, name: str, decimals: int = 4) -> pd.DataFrame:

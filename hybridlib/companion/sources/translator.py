@@ -20,8 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES, check_language
 from hybridlib.companion.sources.sentences import cut, split_sentences
-from hybridlib.encoder import plan_batches
-from hybridlib.encoder_layout import CheckpointError, clear_errors, local_folder, quiet
+from hybridlib.encoder import CheckpointError, clear_errors, local_folder, plan_batches, quiet
 
 NLLB_600M = "facebook/nllb-200-distilled-600M"
 SPECIAL = 2  # tokens around those of a sentence: its language before it, the end after it
