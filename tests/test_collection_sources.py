@@ -354,7 +354,7 @@ def test_passages_are_counted_where_they_are_given(data_folder, hub):
 
 
 def test_the_questions_are_those_that_leakage_compares(data_folder):
-    theirs = sorted(leakage.miracl_questions(data_folder))
+    theirs = sorted(leakage._miracl_questions())
     ours = (load(f"miracl-{lang}", passages=False, folder=data_folder) for lang in sources.MIRACL_PASSAGES)
     assert sorted(text for collection in ours for text in collection.queries["text"].to_pylist()) == theirs
 
