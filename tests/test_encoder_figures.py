@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_figures
-from test_hub_checkpoints import xlm_roberta
+from test_hub_checkpoints import FAMILIES
 
 from hybridlib.companion.experiment import embedded_study
 from hybridlib.companion.questions import beir_average, other_encoders, other_encoders_figures
 from hybridlib.companion.report.drawing import LOOKS
-from hybridlib.companion.search.collect import build_collection
+from hybridlib.companion.search.collection import Collection
 
 SETS = ["nfcorpus", "scifact", "fiqa", "climate-fever", beir_average.AVERAGE]
 ENCODERS = ["hybrid", "x-y", "mbart-50", "xlm-r-base", "a/very/long/folder/of/somebody/encoder", "e5-base", "bge-m3"]
@@ -114,25 +114,59 @@ def collection(lang: str):
     queries = [(f"{lang}{i}", lang, text) for i, text in enumerate(texts[:3])]
     passages = [(f"p{i}", text.replace("ask", "tell")) for i, text in enumerate(texts)]
     judgements = [(f"{lang}{i}", f"p{i}", 1) for i in range(3)]
-    return build_collection(f"made-{lang}", queries=queries, judgements=judgements, passages=[("made", passages)])
+    return Collection.build(f"made-{lang}", queries=queries, judgements=judgements, passages=passages)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> embedded_study.Study:
     root = tmp_path_factory.mktemp("others")
-    xlm_roberta(root / "xlm_roberta", 0)
+    for name in ("mbart50", "xlm_roberta"):
+        FAMILIES[name](root / name, 0)
     return embedded_study.study("colab", root=root, seeds=[0, 1], more={"max_length": 20})
 
 
-def test_a_fault_is_not_taken_for_an_encoder_that_cannot_be_had(study):
+def test_a_language_without_a_code_is_left_out_and_not_counted(study, monkeypatch):
+    names = [str(study.root / name) for name in ("mbart50", "xlm_roberta")]
+    others = other_encoders.studies(study, [*names, str(study.root / "nowhere")])
+    rows, left_out = other_encoders.search_rows(others, [collection("de"), collection("yo")])
+    assert set(left_out) == {(names[0], "made-yo"), (str(study.root / "nowhere"), other_encoders.EVERYWHERE)}
+    assert left_out[names[0], "made-yo"] == "made-yo: this encoder has no code for 'yo'"
+    counts = rows.groupby(["strategy", "candidate_lang", "seed"]).size()
+    assert counts.to_dict() == {
+        (name, made, seed): 3 for name, made in ((names[0], "made-de"), (names[1], "made-de"), (names[1], "made-yo"))
+        for seed in (0, 1)
+    }  # fmt: skip
+    assert study.store.made == 4, "an encoder that is the same for every seed is searched with once"
+    monkeypatch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
+    again = embedded_study.study("colab", root=study.root, seeds=[0, 1], more={"max_length": 20})
+    others = other_encoders.studies(again, names)
+    for one in others.values():
+        monkeypatch.setattr(one, "start_encoder", None)
+    found = other_encoders.search_rows(others, [collection("de"), collection("yo")])
+    assert list(found[1]) == [(names[0], "made-yo")] and len(found[0]) == len(rows), "no encoder is at hand any more"
+    assert set(other_encoders.common(rows)["candidate_lang"]) == {"made-de"}
+    with pytest.raises(ValueError, match="no collection was measured with all"):
+        other_encoders.common(rows[(rows["strategy"] == names[0]) ^ (rows["candidate_lang"] == "made-yo")])
+
+
+def test_other_faults_are_not_taken_for_a_lacking_code(study):
     def torn(*_):
         raise ValueError("torn")
 
-    others = other_encoders.studies(study, [str(study.root / "xlm_roberta")])
+    others = other_encoders.studies(study, [str(study.root / "mbart50")])
     for one in others.values():
         one.search_rows = torn
     with pytest.raises(ValueError, match="torn"):
         other_encoders.search_rows(others, [collection("de")])
+
+
+def test_a_pool_of_several_languages_is_left_out_where_codes_are_wanted(study):
+    asked = [("q1", "de", "deask thing1"), ("q2", "en", "enask thing2")]
+    told = [("made", [("p1", "detell thing1"), ("p2", "entell thing2")])]
+    pooled = Collection.build("pool", queries=asked, judgements=[("q1", "p1", 1), ("q2", "p2", 1)], passages=told)
+    others = other_encoders.studies(study, [str(study.root / "mbart50")])
+    rows, left_out = other_encoders.search_rows(others, [pooled])
+    assert rows.empty and "pool: its passages are in several languages" in "".join(left_out.values())
 
 
 def test_each_encoder_is_used_in_its_own_way(study):

@@ -205,7 +205,7 @@ def _mask(
     positives = [torch.from_numpy(rows) for rows in corpus.positives(query_rows)]
     known = torch.nn.utils.rnn.pad_sequence(positives, batch_first=True, padding_value=-1)
     mask = not_negatives(known, column[:pairs], lang[:pairs], column, lang, mask_translations=mask_translations)
-    if any(getattr(corpus, "repeats", {"texts": 1}).values()):
+    if any(corpus.repeats.values()):
         mask |= _equal_texts(corpus.passage_texts(rows, languages), languages, pairs)
         # What answers a question answers it under the question's other ids too.
         mask[:, :pairs] |= _equal_texts(corpus.query_texts(query_rows, batch.query_lang), batch.query_lang, pairs)

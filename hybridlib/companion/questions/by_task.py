@@ -1,34 +1,38 @@
-"""What the mixing ratio does on MIRACL and on the retrieval tasks of XTREME-R: tasks, curves, contrasts, best ratios.
+"""What does the mixing ratio do on MIRACL and on the retrieval tasks of XTREME-R: curves, contrasts, best ratios.
 
 XTREME-R (Ruder et al. 2021, arXiv 2104.07412) has three: LAReQA, here the study's benchmark in the multi setting with
 mAP@20; Tatoeba, the share of sentences whose nearest is the translation; Mewsli-X with mAP@20. MIRACL has nDCG@10.
+A point of the curve is named by its monolingual share: 0 is X-Y, 1 is X-X-mono, between them it is hybrid's alpha.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from hybridlib import statistics
-from hybridlib.companion.experiment.study import Run, Study
 from hybridlib.companion.questions import shared
-from hybridlib.companion.report import summaries
+from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
+from hybridlib.companion.report.drawing import LOOKS, SPAN, marks, new_figure, require, strategies, styled
+from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
-from hybridlib.companion.search.xtreme import ACCURACY
 
+ACCURACY = "precision@1"  # what Tatoeba reports: one sentence is right, and only the nearest counts
 MEASURES = {"MIRACL": "ndcg@10", "LAReQA": "map@20", "Tatoeba": ACCURACY, "Mewsli-X": "map@20"}
-OTHER = "other collections"  # those that are of none of them, with MIRACL's measure
-PREFIXES = {"miracl-": "MIRACL", "tatoeba-": "Tatoeba", "embedded-sentences-": "Tatoeba", "embedded-": "MIRACL"}
-PREFIXES |= {"mewsli-x": "Mewsli-X"}
-WORDS = {"ndcg@10": "nDCG@10", "map@20": "mAP@20", ACCURACY: "accuracy"}
-STAND_IN = ("ar", "fr", "ru", "sw")  # languages that stand in for Tatoeba's, a few to spare minutes
+PREFIXES = {"MIRACL": "miracl-", "Tatoeba": "tatoeba-", "Mewsli-X": "mewsli-x"}  # of the names of their collections
+WORDS = claims.MEASURES | {ACCURACY: "accuracy"}  # of the tasks' measures
 LACKING = (FileNotFoundError, ConnectionError, PermissionError)  # what loaders raise for what is not to be had
 PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"), ("x-x-mono", "x-y"))
-BEST = ["task", "measure", "alpha", "mean", "behind", "low", "high", "seed_min", "seed_max", "among_the_best"]
+SHARE = "monolingual_share"
+BEST = ["task", "measure", SHARE, "mean", "behind", "low", "high", "seed_min", "seed_max", "among_the_best"]
+CURVE = ["task", "measure", "strategy", SHARE]
+LEAST = 0.05  # what a panel spans at least, so that noise is not blown up
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class Task:
     """One task.
 
     Attributes:
-        name: a key of MEASURES, or OTHER.
+        name: a key of MEASURES.
         collections: what is searched; none: the study's benchmark.
     """
 
@@ -46,178 +50,143 @@ class Task:
     @property
     def measure(self) -> str:
         """What the task reports."""
-        return MEASURES.get(self.name, shared.NDCG)
-
-    def rows(self, study: Study, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-        """Rows of the runs with the task's measure, as `results` takes them.
-
-        Args:
-            split: of the benchmark, "dev" or "test"; collections have one only.
-        """
-        if not self.collections:
-            rows = study.rows(runs, split)
-            return rows[rows["setting"] == "multi"]
-        return cut_at_20(study.search_rows(runs, self.collections))
-
-
-def cut_at_20(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of searches with map@20 beside map, right where one passage is relevant: AP is then 1 / its rank."""
-    return rows.assign(**{"map@20": rows["map"].where(rows["map"] > 1 / 20.5, 0.0)})
+        return MEASURES[self.name]
 
 
 def tasks(
-    study: Study,
-    names: Sequence[str] | None = None,
-    collections: Sequence[str] | None = None,
-    languages: Sequence[str] | None = None,
+    profile: str, collections: Sequence[str] | None = None, languages: Sequence[str] | None = None
 ) -> tuple[list[Task], dict[str, str]]:
-    """The tasks that can be had, and of the others why not.
+    """The tasks that can be had, LAReQA among them, and of the others why not.
 
     Args:
-        names: of MEASURES (or OTHER), in order; None: all of them, and OTHER if `collections` has some.
-        collections: names of collections, each counted to its task, that take the place of the tasks' own.
+        collections: names of collections, each counted to its task, in the place of the tasks' own.
         languages: of MIRACL's and Tatoeba's own collections.
 
     Raises:
-        ValueError: no such task, or none can be had.
+        ValueError: a collection is of none of the tasks.
     """
-    known = (*MEASURES, OTHER)
-    if wrong := [name for name in names or () if name not in known]:
-        raise ValueError(f"tasks must be of {', '.join(map(repr, known))}, not {wrong[0]!r}")
-    found, lacking = [], {}
-    for name in names or known:
+    for name in collections or ():
+        if not name.startswith(tuple(PREFIXES.values())):
+            raise ValueError(f"collections: {name} is of none of the tasks {', '.join(PREFIXES)}")
+    found, lacking = [Task("LAReQA")], {}
+    for task, prefix in PREFIXES.items():
+        if collections is not None:
+            names = [name for name in collections if name.startswith(prefix)]
+        elif task == "Mewsli-X":
+            names = ["mewsli-x"] if profile == "paper" else []
+        else:
+            names = shared.names(task.lower(), profile, languages)
         try:
-            wanted = _names(study, name, collections, languages)
-            there = tuple(one for wanted_name in wanted or () for one in study.collections(wanted_name))
+            loaded = tuple(collection for name in names for collection in sources.load(name))
         except LACKING as error:
-            lacking[name] = str(error)
+            lacking[task] = str(error)
             continue
-        if wanted is None or there:
-            found.append(Task(name, there))
-        elif name != OTHER:
-            lacking[name] = "not asked for" if collections else f"not in profile {study.settings.profile}"
-    if not found:
-        raise ValueError(f"no task is left; {'; '.join(f'{name}: {why}' for name, why in lacking.items())}")
+        if loaded:
+            found.append(Task(task, loaded))
+        else:
+            lacking[task] = "not asked for" if collections is not None else f"not in profile {profile}"
     return found, lacking
 
 
-def _names(
-    study: Study, task: str, collections: Sequence[str] | None, languages: Sequence[str] | None
-) -> list[str] | None:
-    """Names of a task's collections; None: it is measured on the benchmark."""
-    if task == "LAReQA":
-        return None
-    if collections is not None:
-        return [name for name in collections if _task_of(name) == task]
-    if task == "Mewsli-X":
-        return ["mewsli-x"] if study.settings.profile == "paper" else []
-    if task == "Tatoeba" and study.stand_in:
-        languages = languages or STAND_IN
-    return shared.names(study, task.lower(), languages) if task != OTHER else []
+# ---- from rows of a task to its curve; rows are those of the study, one task's
 
 
-def _task_of(collection: str) -> str:
-    return next((task for prefix, task in PREFIXES.items() if collection.startswith(prefix)), OTHER)
+def curve(rows: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The task's curve, and that of every single seed.
+
+    Returns:
+        CURVE, mean, low, high, sd, n_seeds, n_queries, the least share first; and CURVE, seed, value.
+    """
+    frames = []
+    for make in (summaries.summary, summaries.by_seed):
+        frame = make(rows, (), measures=(task.measure,))
+        frame = summaries.monolingual_share(frame[frame["subset"] == "all"]).assign(task=task.name)
+        frame = frame[[*CURVE, *frame.columns.drop([*CURVE, "alpha", "setting", "subset"])]]
+        frames.append(frame.sort_values(SHARE, kind="stable").reset_index(drop=True))
+    return frames[0], frames[1]
 
 
-def summary(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """`summaries.summary` of a task: task, strategy, alpha, measure, mean, low, high, sd, n_seeds, n_queries."""
-    found = summaries.summary(rows, (), measures=(task.measure,))
-    found = found[found["subset"] == "all"].drop(columns=["setting", "subset"])
-    found.insert(0, "task", task.name)
-    return found.sort_values("alpha").reset_index(drop=True)
-
-
-def by_seed(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """`summaries.by_seed` of a task: task, strategy, alpha, measure, seed, value."""
-    found = summaries.by_seed(rows, (), measures=(task.measure,))
-    found = found[found["subset"] == "all"].drop(columns=["setting", "subset"])
-    found.insert(0, "task", task.name)
-    return found.reset_index(drop=True)
-
-
-def contrasts(rows: dict[Task, pd.DataFrame], mixture: float = 0.5) -> pd.DataFrame:
-    """The mixture against each end, and one end against the other; Holm's correction over all tests of the frame.
+def contrasts(rows: dict[Task, pd.DataFrame], alpha: float) -> pd.DataFrame:
+    """Compare hybrid with each end, and one end with the other; Holm's correction is over all tests of the frame.
 
     Args:
         rows: of each task, with the curve's runs.
-        mixture: the alpha of hybrid; the others are left out.
+        alpha: of hybrid; other mixtures are left out.
 
     Returns:
-        task, and the columns of `summaries.compare`; no line for strategies that are not there.
+        task, and the columns of `shared.compare`; no line for strategies that are not there.
     """
-    frames = []
-    for task, own in rows.items():
-        chosen = own[(own["strategy"] != "hybrid") | np.isclose(own["alpha"].astype(float), mixture)]
-        found = shared.compare(chosen, PAIRS, (task.measure,))
-        found.insert(0, "task", task.name)
-        frames.append(found.drop(columns=["setting", "subset"], errors="ignore"))
-    filled = [frame for frame in frames if len(frame)]
-    together = pd.concat(filled or frames[:1], ignore_index=True)
-    return together.assign(p_holm=statistics.holm(together["p"])) if filled else together
+    parts = []
+    for task, part in rows.items():
+        chosen = part[(part["strategy"] != "hybrid") | np.isclose(part["alpha"].astype(float), alpha)]
+        parts.append(shared.compare(chosen, PAIRS, (task.measure,)).assign(task=task.name))
+    return shared.family(parts)[["task", *shared.COMPARISON]].drop(columns=["setting", "subset"])
 
 
 def best(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """How far each alpha is behind the task's best one, on these very queries.
+    """How far each share is behind the task's best one, on these very queries.
 
     The best is the one with the largest mean. Another one is among the best unless the 95 % interval of its difference
     and the difference of every seed lie below 0. The best is picked from what it is measured on, so these are no
     numbers for a choice of alpha: they say which alphas the task tells apart.
 
     Returns:
-        a row per alpha, BEST: behind (alpha minus best, 0 or less), low, high, seed_min and seed_max of it.
+        a row per share, BEST: behind (share minus best, 0 or less), low, high, seed_min and seed_max of it (NaN of the
+        best itself).
     """
-    named = rows[rows["alpha"].notna()]
-    named = named.assign(strategy=named["alpha"].astype(float).map("{:g}".format))
-    means = summaries.by_seed(named, (), measures=(task.measure,))
-    means = means[means["subset"] == "all"].groupby("strategy", observed=True)["value"].mean()
-    means = means[sorted(means.index, key=float)]
-    top = means.idxmax()
-    pairs = [(alpha, top) for alpha in means.index if alpha != top]
-    found = summaries.compare(named, (), pairs=pairs, measures=(task.measure,)).set_index("a").reindex(means.index)
-    found = found.rename(columns={"difference": "behind"}).assign(task=task.name, measure=task.measure, mean=means)
-    found["alpha"] = [float(alpha) for alpha in means.index]
-    found["among_the_best"] = ~((found["high"] < 0) & (found["seed_max"] < 0))  # of the best itself both are NaN
-    found["behind"] = found["behind"].fillna(0.0)
-    return found.reset_index(drop=True)[BEST]
+    points = {share: part for share, part in summaries.monolingual_share(rows).groupby(SHARE)}
+    sums = {share: statistics.cluster_sums(part, task.measure) for share, part in points.items()}
+    seeds = {share: statistics.macro_means(part, [task.measure], by=["seed"]) for share, part in points.items()}
+    means = {share: statistics.macro_mean(found) for share, found in sums.items()}
+    top = max(means, key=means.get)
+    lines = []
+    for share, mean in means.items():
+        line = {"task": task.name, "measure": task.measure, SHARE: share, "mean": mean, "among_the_best": True}
+        behind = dict.fromkeys(("low", "high", "seed_min", "seed_max"), np.nan) | {"behind": 0.0}
+        if share != top:
+            interval = statistics.bootstrap_interval(statistics.difference(sums[share], sums[top]))
+            gaps = (seeds[share] - seeds[top])[task.measure]
+            behind = {"behind": interval.mean, "low": interval.low, "high": interval.high}
+            behind |= {"seed_min": gaps.min(), "seed_max": gaps.max()}
+            line["among_the_best"] = not (interval.high < 0 and gaps.max() < 0)
+        lines.append(line | behind)
+    return pd.DataFrame(lines, columns=BEST)
 
 
-def apart(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of tasks that have no alpha in common among their best; from rows of `best`."""
-    sets = {task: set(part["alpha"][part["among_the_best"]]) for task, part in frame.groupby("task", sort=False)}
+def apart(best: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of tasks that have no share in common among their best ones; from rows of `best`."""
+    sets = {task: set(part[SHARE][part["among_the_best"]]) for task, part in best.groupby("task", sort=False)}
     names = list(sets)
     return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if not sets[a] & sets[b]]
 
 
-def answers(
-    tests: pd.DataFrame, found: pd.DataFrame, study: Study, tasks: Sequence[Task], mixture: float = 0.5
-) -> pd.DataFrame:
-    """The answers by rule, a line each (`shared.answer`).
+def judge(tests: pd.DataFrame, best: pd.DataFrame, tasks: Sequence[Task], alpha: float) -> pd.DataFrame:
+    """Judge the claims, `claims.COLUMNS`: two of each task by `claims.verdict`, and one about all of them.
 
-    For each task: is X-X-mono, all batches monolingual, better than X-Y; is the mixture better than both: "yes" if it
-    is better than each, "no" if it is worse than one. And whether the best alphas differ: "yes" if two tasks have none
-    in common, else "undecided", since a common one is no proof.
+    Of a task: X-X-mono is better than X-Y; the mixture is better than both, which does not hold if it is worse than one
+    of them. Of all: the best ratio differs, which holds if two tasks have none in common, else is undecided, since a
+    common one is no proof.
 
     Args:
-        tests: of `contrasts`. found: of `best`, of all tasks. mixture: what was tested.
+        tests: of `contrasts`, at this alpha. best: of `best`, of all tasks.
     """
-    lines, options = [], {"needs": "MIRACL and XTREME-R", "study": study, "yes": 1}
+    lines = []
     for task in tasks:
         own = tests[tests["task"] == task.name]
         ends, mixed = own[own["a"] == "x-x-mono"], _decisive(own[own["a"] == "hybrid"])
-        other = "".join(NAMES[b] for b in mixed["b"])
-        measure = WORDS.get(task.measure, task.measure)
-        question = f"{task.name}: is X-X-mono (alpha 1) better than X-Y (alpha 0)?"
-        lines.append(shared.answer(question, ends, what=f"{measure} X-X-mono - X-Y", **options))
-        question = f"{task.name}: is the mixture (alpha {mixture:g}) better than both?"
-        lines.append(shared.answer(question, mixed, what=f"{measure} hybrid - {other}", **options))
-    question = "Does the best mixing ratio differ between the tasks?"
-    line = shared.answer(question, tests[:0], what="", **options)
-    if not study.stand_in and found["task"].nunique() > 1:
-        pairs = apart(found)
-        said = "; ".join(f"{a} and {b} have no best alpha in common" for a, b in pairs)
-        line["measured"] = said or "any two tasks have a best alpha in common"
-        line["verdict"] = "yes" if pairs else "undecided"
+        measure, options = WORDS[task.measure], {"needs": shared.MISSING}
+        what = f"{measure} X-X-mono - X-Y"
+        lines.append(claims.line(f"{task.name}: X-X-mono is better than X-Y", ends, what=what, **options))
+        what = f"{measure} hybrid - {''.join(NAMES[b] for b in mixed['b'])}"
+        claim = f"{task.name}: the mixture (alpha {alpha:g}) is better than X-X-mono and X-Y"
+        lines.append(claims.line(claim, mixed, what=what, **options))
+    pairs = apart(best)
+    said = "; ".join(f"{a} and {b} have no best ratio in common" for a, b in pairs)
+    line = dict.fromkeys(claims.COLUMNS, "") | {"claim": "The best mixing ratio differs between the tasks"}
+    line |= {"measured": said or "any two tasks have a best ratio in common"}
+    line["verdict"] = "holds" if pairs else "undecided"
+    if best["task"].nunique() < 2:
+        line |= {"measured": "", "verdict": "not run: needs several tasks"}
     return pd.DataFrame([*lines, line])
 
 
@@ -227,3 +196,55 @@ def _decisive(mixed: pd.DataFrame) -> pd.DataFrame:
         return mixed[:0]
     lowest, highest = mixed[["low", "seed_min"]].min(axis=1), mixed[["high", "seed_max"]].max(axis=1)
     return mixed.loc[[highest.idxmin() if highest.min() < 0 else lowest.idxmin()]]
+
+
+# ---- figure
+
+
+@styled
+def ratio_by_task(
+    means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame, *, title: str = "", note: str = ""
+) -> Figure:
+    """Draw a task's measure against the monolingual share, a panel per task with a scale of its own.
+
+    Bars are the intervals of `means` (95 %, cluster bootstrap), small dots the single seeds, rings the shares that the
+    task does not tell apart from its best.
+
+    Args:
+        means, seeds: of `curve`, of all tasks.
+        best: of `best`: task, monolingual_share, among_the_best.
+    """
+    require(means, "means", [*CURVE, *SPAN])
+    require(seeds, "seeds", [*CURVE, "value"])
+    require(best, "best", ["task", SHARE, "among_the_best"])
+    names = list(dict.fromkeys(means["task"]))
+    columns = 2 if len(names) in (2, 4) else min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure, axes = new_figure("ratio_by_task", rows, columns, 0.4 + 2.3 * rows, title, note, sharex=True)
+    for ax, task in zip(axes.flat, names, strict=False):
+        points, dots, good = (frame[frame["task"] == task] for frame in (means, seeds, best))
+        _panel(ax, points.sort_values(SHARE), dots, good[SHARE][good["among_the_best"].astype(bool)])
+        ax.set_title(f"{task}: {WORDS[points['measure'].iloc[0]]}")
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    ends = {0: f"0\n{NAMES['x-y']}", 1: f"1\n{NAMES['x-x-mono']}", 0.5: f"0.5\n{NAMES['hybrid']}"}
+    for ax in axes[-1]:
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], [ends.get(x, "") for x in (0, 0.25, 0.5, 0.75, 1)])
+        ax.set_xlim(-0.12, 1.16)
+        ax.set_xlabel("alpha, the monolingual share")
+    return figure
+
+
+def _panel(ax: Axes, points: pd.DataFrame, dots: pd.DataFrame, good: pd.Series) -> None:
+    """Draw the curve of one task; the shares of `good` are ringed."""
+    ax.plot(points[SHARE], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
+    for strategy in strategies(points):
+        part, single = (frame[frame["strategy"] == strategy] for frame in (points, dots))
+        seeds = (single[SHARE] + 0.05, single["value"])
+        marks(ax, part, part[SHARE], LOOKS[strategy], seeds=seeds, upright=True)
+    ringed = points[np.isin(points[SHARE], good)]
+    style = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
+    ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **style)
+    low, high = ax.get_ylim()
+    spare = max(0.0, LEAST - (high - low)) / 2
+    ax.set_ylim(low - spare, high + spare)

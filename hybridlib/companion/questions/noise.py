@@ -1,4 +1,4 @@
-"""Typos and script-preserving noise in queries, to measure how robust a retriever is.
+"""Noise in queries, typos or other letters of the same script, to measure how robust a retriever is.
 
 The unit is the letter as its reader sees it: a base with its combining marks, a vowel sign, a conjunct (Unicode's
 extended grapheme cluster, UAX 29) is hit as a whole or not at all. Digits, punctuation and spaces are never touched.
@@ -18,8 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import regex
 
-from hybridlib.companion.search.collect import JUDGEMENTS, QUERIES
-from hybridlib.companion.search.collection import Collection
+from hybridlib.companion.search.collection import JUDGEMENTS, QUERIES, Collection
 
 KINDS = ("typos", "letters")
 CLEAN = "clean"  # the name of the variant without noise
@@ -57,7 +56,7 @@ def graphemes(text: str) -> list[str]:
 
 def letters(texts: Iterable[str]) -> tuple[str, ...]:
     """The letters that occur in texts, each once, sorted."""
-    return tuple(sorted({one for text in texts for one in graphemes(text) if _is_letter(one)}))
+    return tuple(sorted({letter for text in texts for letter in graphemes(text) if _is_letter(letter)}))
 
 
 def add_noise(text: str, kind: str, rate: float, seed: int = 0, alphabet: Letters[str] = ()) -> str:
@@ -108,20 +107,22 @@ def with_variants(collection: Collection, variants: Sequence[Variant]) -> Collec
     if (taken := split(queries, variants)["variant"] != CLEAN).any():
         raise ValueError(f"{collection.name}: {queries['query_id'][taken].iloc[0]!r} already names a variant")
     alphabets = {lang: letters(part["text"]) for lang, part in queries.groupby("lang")}
-    asked, judged = [queries], [judgements]
-    for one in variants:
-        arguments = zip(queries["text"], queries["lang"], strict=True)
-        noisy = [add_noise(text, one.kind, one.rate, one.seed, alphabets[lang]) for text, lang in arguments]
-        ids = queries["query_id"] + MARK + one.name
-        asked.append(queries.assign(query_id=ids, text=noisy))
-        judged.append(judgements.assign(query_id=judgements["query_id"] + MARK + one.name))
+    noisy_queries, noisy_judgements = [queries], [judgements]
+    for variant in variants:
+        texts = [
+            add_noise(text, variant.kind, variant.rate, variant.seed, alphabets[lang])
+            for text, lang in zip(queries["text"], queries["lang"], strict=True)
+        ]
+        ending = MARK + variant.name
+        noisy_queries.append(queries.assign(query_id=queries["query_id"] + ending, text=texts))
+        noisy_judgements.append(judgements.assign(query_id=judgements["query_id"] + ending))
     return replace(
         collection,
         name=f"{collection.name}-with-noise",
         own=collection.own and collection.own * (1 + len(variants)),
-        queries=pa.Table.from_pandas(pd.concat(asked), QUERIES, preserve_index=False),
+        queries=pa.Table.from_pandas(pd.concat(noisy_queries), QUERIES, preserve_index=False),
         judgements=pa.Table.from_pandas(
-            pd.concat(judged), JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False
+            pd.concat(noisy_judgements), JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False
         ),
     )
 
@@ -170,13 +171,13 @@ def _kind_of_letter(grapheme: str) -> tuple[str, str]:
 
 def _by_kind_of_letter(alphabet: Iterable[str]) -> Mapping[tuple[str, str], list[str]]:
     kin: dict[tuple[str, str], list[str]] = {}
-    for one in sorted(set(alphabet)):
-        kin.setdefault(_kind_of_letter(one), []).append(one)
+    for letter in sorted(set(alphabet)):
+        kin.setdefault(_kind_of_letter(letter), []).append(letter)
     return kin
 
 
 def _slip(cells: list[str], i: int, draw: float) -> None:
-    """One typo at place i; a letter changes places only with another letter beside it, so never across words."""
+    """Make one typo at place i; a letter changes places only with another letter beside it, so never across words."""
     swaps = i + 1 < len(cells) and _is_letter(cells[i + 1]) and cells[i + 1] != cells[i]
     match _pick(["drop", "double", "swap"] if swaps else ["drop", "double"], draw):
         case "drop":
@@ -188,5 +189,5 @@ def _slip(cells: list[str], i: int, draw: float) -> None:
 
 
 def _pick(options: Sequence[str], draw: float) -> str:
-    """One of the options by a draw from [0, 1)."""
+    """The option that a draw from [0, 1) falls on."""
     return options[int(draw * len(options))]

@@ -1,123 +1,101 @@
-"""What the notebooks on the wider questions (07 to 12) share: collections, groups of languages, answers by rule.
-
-The questions are about MIRACL, TyDi QA, BEIR and XTREME-R. On the embedded corpus the notebooks show the method alone:
-their collections are named after what they stand in for, their answers read "not run: needs ...".
-"""
+"""What several questions share: names of their collections, comparisons of the strategies that are there, a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from hybridlib.companion.experiment.study import Study
-from hybridlib.companion.report import paper, summaries
-from hybridlib.companion.search import miracl
-from hybridlib.companion.search.beir import REVISIONS
-from hybridlib.companion.search.tydi import GOLDP_LANGUAGES
-from hybridlib.companion.search.xtreme import XTREME_R
+from hybridlib import statistics
+from hybridlib.companion.report import claims, summaries
+from hybridlib.companion.report.claims import NAMES
+from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, styled
+from hybridlib.companion.search import sources
 
-LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA
-COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, three of each group, to spare a free GPU's hours
-COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # three small ones
-BENCHMARKS = ("miracl", "tydiqa", "beir", "tatoeba")
 NDCG, RECALL = "ndcg@10", "recall@100"
+COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, half of them high-resource, to spare a free GPU
+COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # three small ones
+CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
+COMPARISON = ["setting", "measure", "subset", *CONTRAST, "p", "p_holm"]
+MISSING = "encoders of these strategies"  # what a claim needs whose strategies were not run
 
 
-def corpus_sizes() -> pd.Series:
-    """Passages of each language's MIRACL corpus as the paper's Table 11 has them: language -> number, largest first."""
-    sizes = paper.reported(11, measure="candidates").set_index("language")["value"].astype(int)
-    return sizes.sort_values(ascending=False)
-
-
-def high_resource() -> tuple[str, ...]:
-    """Languages above the median of Table 11's corpus sizes."""
-    sizes = corpus_sizes()
-    return tuple(sizes.index[sizes > sizes.median()])
-
-
-def names(study: Study, benchmark: str, languages: Sequence[str] | None = None) -> list[str]:
-    """Names of the collections of one of BENCHMARKS, for `Study.search_rows`; of the embedded corpus what stands in.
-
-    In profile colab MIRACL is that with hard negatives, in fewer languages, and BEIR has three data sets.
+def names(benchmark: str, profile: str, languages: Sequence[str] | None = None) -> list[str]:
+    """Names of a benchmark's collections for a profile: in colab fewer, and MIRACL with hard negatives.
 
     Args:
-        languages: None: all that the benchmark and (of the embedded corpus) the study have.
+        benchmark: a group of `sources.names`: "miracl", "tydiqa", "beir" or "tatoeba".
+        languages: None: all that the benchmark has for this profile.
 
     Raises:
-        ValueError: no such benchmark, or none of the languages is there.
+        ValueError: no such benchmark, or it has none of the languages.
     """
-    if benchmark not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, not {benchmark!r}")
-    colab = study.settings.profile == "colab"
-    if benchmark == "beir":
-        if study.stand_in:
-            return ["embedded-en"]
-        return list(COLAB_BEIR if colab else REVISIONS)
-    there = _languages(benchmark, colab)
-    if study.stand_in:
-        there = {lang: lang for lang in study.settings.languages if lang in there}
-        form = "embedded-sentences-{}" if benchmark == "tatoeba" else "embedded-{}"
-    else:
-        form = {"miracl": "miracl-{}", "tydiqa": "tydiqa-goldp-{}", "tatoeba": "tatoeba-{}"}[benchmark]
-        form = "miracl-hard-negatives-{}" if colab and benchmark == "miracl" else form
-    chosen = [lang for lang in languages or there if lang in there]
-    if not chosen:
-        raise ValueError(f"{benchmark} has none of {languages or 'the languages'}; it has {' '.join(there)}")
-    return [form.format(there[lang]) for lang in chosen]
+    if profile == "colab" and benchmark == "beir":
+        return list(COLAB_BEIR)
+    if profile == "colab" and benchmark == "miracl":
+        return sources.names("miracl-hard-negatives", languages or COLAB_LANGUAGES)
+    return sources.names(benchmark, languages)
 
 
-def _languages(benchmark: str, colab: bool) -> dict[str, str]:
-    """Language -> how the benchmark's names spell it."""
-    if benchmark == "tatoeba":
-        return {short: long for long, short in XTREME_R.items()}
-    if benchmark == "tydiqa":
-        return {lang: lang for lang in GOLDP_LANGUAGES}
-    return {lang: lang for lang in (COLAB_LANGUAGES if colab else miracl.paper_languages(11))}
-
-
-def title(study: Study, text: str) -> str:
-    """A figure's title, which says where the collections only stand in."""
-    return f"{text} ({study.data})" if study.stand_in else text
-
-
-def note(study: Study, text: str, names: Sequence[str]) -> str:
-    """`Notebook.note` with the collections searched in the place of the benchmark."""
-    if study.stand_in:
-        return text
-    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more collections" if len(names) > 3 else "")
-    return text.replace(f", {study.data} (", f", {few} (")
+def listed(names: Sequence[str]) -> str:
+    """The names of collections in words: at most three of them, and how many more there are."""
+    more = f" and {len(names) - 3} more collections" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def compare(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], measures: Sequence[str] = (NDCG,)) -> pd.DataFrame:
-    """`summaries.compare` of those pairs of strategies whose rows are there; no line where there are none."""
-    there = set(rows["strategy"])
-    pairs = [pair for pair in pairs if set(pair) <= there]
+    """Compare those pairs of strategies whose rows are there (`summaries.compare`); no line where there are none."""
+    present = set(rows["strategy"])
+    pairs = [pair for pair in pairs if set(pair) <= present]
     if not pairs:
-        return pd.DataFrame(columns=["setting", "measure", "a", "b", "difference", "low", "high", "p", "p_holm"])
+        return pd.DataFrame(columns=COMPARISON)
     return summaries.compare(rows, (), pairs=pairs, measures=measures)
 
 
-def answer(question: str, found: pd.DataFrame, *, needs: str, study: Study, yes: int, what: str) -> dict[str, str]:
-    """The answer to a question as a line for `claims` tables: claim, paper, same_benchmark, measured, verdict.
+def family(comparisons: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put comparisons below each other, with Holm's correction over all their tests."""
+    frame = pd.concat([part for part in comparisons if len(part)] or list(comparisons[:1]), ignore_index=True)
+    return frame.assign(p_holm=statistics.holm(frame["p"].astype(float)))
 
-    "yes" if the 95 % interval of the difference and the differences of all seeds lie on the side that `yes` names, "no"
-    if they lie on the other, else "undecided"; "not run: needs ..." on a stand-in or where nothing was compared.
+
+def gap(a: str, b: str, measure: str = NDCG) -> str:
+    """The difference of two strategies in words."""
+    return f"{claims.MEASURES.get(measure, measure)} {NAMES[a]} - {NAMES[b]}"
+
+
+@styled
+def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "", note: str = "") -> Figure:
+    """Draw differences between strategies a and b: a panel per value, a row per pair and group, a line at 0.
+
+    Bars are the intervals of the frame, small dots the least and largest difference of single seeds. The marker is that
+    of the strategy that is not in all rows. One scale for all panels.
 
     Args:
-        found: no line, or one with difference, low, high, seed_min, seed_max.
-        needs: what the question is about, such as "MIRACL".
-        yes: the sign of a difference that answers the question with yes.
-        what: the difference in words, such as "nDCG@10 hybrid - X-X-mono".
+        frame: value (the panel), group and CONTRAST.
+        sides: value -> what stands under its panel, such as which side is better; panels stand in this order.
     """
-    if study.stand_in or found.empty:
-        return dict.fromkeys(("paper", "same_benchmark", "measured"), "") | {
-            "claim": question,
-            "verdict": f"not run: needs {needs}" if study.stand_in else "not run: needs encoders of these strategies",
-        }
-    row = found.iloc[0]
-    low, high = min(row["low"], row["seed_min"]), max(row["high"], row["seed_max"])
-    sides = {1: low > 0, -1: high < 0}
-    verdict = "yes" if sides[yes] else "no" if sides[-yes] else "undecided"
-    measured = f"{what} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    return {"claim": question, "paper": "", "same_benchmark": "", "measured": measured, "verdict": verdict}
+    require(frame, "frame", ["value", "group", *CONTRAST])
+    panels = [value for value in sides if value in set(frame["value"])]
+    look = "b" if frame["a"].nunique() == 1 else "a"
+    lines = list(dict.fromkeys(zip(frame["group"], frame["a"], frame["b"], strict=True)))
+    shape = (1, len(panels), 0.9 + 0.26 * len(lines))
+    figure, axes = new_figure("differences", *shape, title, note, sharex=True, sharey=True)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for place, (group, a, b) in enumerate(lines):
+            chosen = (frame["value"] == panel) & (frame["group"] == group) & (frame["a"] == a) & (frame["b"] == b)
+            part = frame[chosen]
+            seeds = (np.full(len(part), place + 0.28), part[["seed_min", "seed_max"]])
+            marks(ax, part, np.full(len(part), place), LOOKS[{"a": a, "b": b}[look]], value="difference", seeds=seeds)
+            if place and group != lines[place - 1][0]:
+                ax.axhline(place - 0.5, color="0.7", linewidth=0.6)
+        ax.axvline(0, color="0.2", linewidth=0.8, zorder=0)
+        ax.set_title(panel)
+        ax.set_xlabel(sides[panel])
+        ax.grid(axis="y", visible=False)
+    axes[0][0].xaxis.set_major_locator(MaxNLocator(4))
+    axes[0][0].set_yticks(range(len(lines)), [f"{group}: {NAMES[a]} - {NAMES[b]}" for group, a, b in lines])
+    axes[0][0].set_ylim(len(lines) - 0.5, -0.6)
+    return figure

@@ -1,0 +1,218 @@
+"""What does hybrid training cost in English, and does it beat encoders used as they are?
+
+BEIR's average (Thakur et al. 2021, arXiv 2104.08663) is over data sets: CQADupStack, twelve collections, counts as one,
+and MS MARCO is not in it. Other encoders are searched with untrained, beside those that a study trains: rows of both
+have the column encoder, and "none" is the strategy of an encoder used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hybridlib.companion.experiment.study import Run, Study
+from hybridlib.companion.questions import shared
+from hybridlib.companion.report import summaries
+from hybridlib.companion.report.claims import MEASURES
+from hybridlib.companion.report.drawing import GREY, LOOKS, SPAN, Look, marks, new_figure, require, strategies, styled
+from hybridlib.companion.search.collection import Collection
+from hybridlib.encoder import PRESETS, CheckpointError
+
+PARTED = "cqadupstack"
+NOT_AVERAGED = ("msmarco",)  # what the models of BEIR's paper were trained on, and mMARCO translates
+AVERAGE = "average"
+
+OTHERS = ("xlm-r-base", "mbert", "labse", "mt5-base", "e5-base", "bge-m3", "gte-multilingual-base")
+FOR_RETRIEVAL = ("e5-small", "e5-base", "e5-large", "bge-m3", "gte-multilingual-base")  # upper marks
+KINDS = TRAINED, AS_IT_IS, UPPER = "trained here", "used as it is", "trained for retrieval"
+
+
+# ---- BEIR's average
+
+
+def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of searches with data_set (the pool's name without its split, CQADupStack as one) and weight.
+
+    BEIR averages over CQADupStack's parts whatever their sizes, so each part's cell weighs 1 / (number of parts).
+    """
+    names = rows["pool"].astype(str).str.replace(r"-(test|dev|train)$", "", regex=True)
+    parts = names.where(names.str.startswith(f"{PARTED}-"))
+    weight = parts.isna().map({True: 1.0, False: 1 / max(1, parts.nunique())})
+    return rows.assign(data_set=names.where(parts.isna(), PARTED), weight=weight)
+
+
+def averaged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows (of `data_sets`) of the data sets that BEIR's average is over; all rows where there are no others."""
+    kept = rows[~rows["data_set"].isin(NOT_AVERAGED)]
+    return kept if len(kept) else rows
+
+
+def by_data_set(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """`summaries.summary` of each data set and, where several are averaged, of AVERAGE: data_set and its columns."""
+    parts = [
+        summaries.summary(part, (), measures=measures).assign(data_set=name) for name, part in _each_and_average(rows)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    return frame[frame["subset"] == "all"].drop(columns=["subset", "setting"])
+
+
+def differences(rows: pd.DataFrame, baseline: str, measures: Sequence[str]) -> pd.DataFrame:
+    """Each strategy minus `baseline`, per data set and on average: data_set, measure and `shared.CONTRAST`.
+
+    There is no line where `baseline` or every other strategy is missing.
+
+    Args:
+        rows: of `data_sets`.
+    """
+    pairs = [(other, baseline) for other in strategies(rows) if other != baseline]
+    parts = [shared.compare(part, pairs, measures).assign(data_set=name) for name, part in _each_and_average(rows)]
+    return pd.concat(parts, ignore_index=True)[["data_set", "measure", *shared.CONTRAST]]
+
+
+def _each_and_average(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    yield from rows.groupby("data_set")
+    if averaged(rows)["data_set"].nunique() > 1:
+        yield AVERAGE, averaged(rows)
+
+
+# ---- encoders as they are
+
+
+def beside(study: Study, names: Sequence[str] = OTHERS) -> dict[str, Study]:
+    """Name -> a study whose run "none" is that encoder; they share the runs of `study`, of pretrained encoders.
+
+    Pooling and prefixes are the encoder's own (its preset's or its folder's); prefixes that a preset has only because
+    the paper trains with them are left out. All read texts up to the length of `study`.
+
+    Args:
+        names: of presets, folders or repositories of the hub.
+    """
+    studies = {}
+    for name in names:
+        change = {"checkpoint": name, "encoders": None, "pooling": None, "query_prefix": None, "passage_prefix": None}
+        if name in PRESETS and PRESETS[name].paper_prefixes:
+            change |= {"query_prefix": "", "passage_prefix": ""}
+        studies[name] = Study(replace(study.settings, **change), study.root)
+        studies[name].store = study.store
+    return studies
+
+
+def how_used(others: Mapping[str, Study]) -> pd.DataFrame:
+    """How each encoder is used: encoder, kind, checkpoint, pooling, query_prefix, passage_prefix, max_length.
+
+    "its own": what the folder or the repository says, which is not known before it is read.
+    """
+    lines = []
+    for name, study in others.items():
+        settings, preset = study.settings, PRESETS.get(name)
+        line = {"encoder": name, "kind": kind(name, "none"), "checkpoint": preset.repository if preset else name}
+        for part in ("pooling", "query_prefix", "passage_prefix"):
+            given = getattr(settings, part)
+            line[part] = given if given is not None else getattr(preset, part) if preset else "its own"
+        limits = [length for length in (settings.max_length, preset and preset.max_length) if length]
+        lines.append(line | {"max_length": str(min(limits)) if limits else "its own"})
+    return pd.DataFrame(lines)
+
+
+def search_rows(
+    others: Mapping[str, Study], collections: Sequence[Collection], measures: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Search with encoders as they are, of `beside`.
+
+    Each is searched with once; its rows stand there for every seed, so that they pair with those of trained ones.
+
+    Returns:
+        rows as `Study.search_rows` gives them, their strategy "none"; and encoder -> why it cannot be had and was left
+        out.
+    """
+    frames, left_out = [], {}
+    for name, study in others.items():
+        seeds = study.settings.seeds
+        try:
+            rows = study.search_rows([Run("none", seeds[0])], collections, measures=measures)
+        except CheckpointError as error:
+            left_out[name] = f"{error}. Fetch it where there is a network, or leave it out of `others`"
+            continue
+        frames += [rows.assign(encoder=name, seed=seed) for seed in seeds]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), left_out
+
+
+def kind(encoder: str, strategy: str) -> str:
+    """TRAINED for a strategy, UPPER for an encoder that was trained for retrieval elsewhere, else AS_IT_IS."""
+    if strategy != "none":
+        return TRAINED
+    return UPPER if encoder in FOR_RETRIEVAL else AS_IT_IS
+
+
+def summary(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """`summaries.summary` of each encoder: encoder, kind, and its columns but setting and subset."""
+    parts = []
+    for encoder, part in rows.groupby("encoder", observed=True):
+        frame = summaries.summary(part, (), measures=measures)
+        frame.insert(0, "encoder", encoder)
+        frame.insert(1, "kind", [kind(encoder, strategy) for strategy in frame["strategy"]])
+        parts.append(frame[frame["subset"] == "all"].drop(columns=["setting", "subset"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare(trained: pd.DataFrame, others: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """Compare hybrid with each encoder used as it is; Holm's correction is over all tests of the frame.
+
+    Returns:
+        encoder (what hybrid is compared with), and what `shared.compare` returns, without a and b.
+    """
+    hybrid, parts = trained[trained["strategy"] == "hybrid"], []
+    for encoder, part in others.groupby("encoder") if len(others) else ():
+        both = pd.concat([hybrid, part], ignore_index=True)
+        parts.append(shared.compare(both, [("hybrid", "none")], measures).assign(encoder=encoder))
+    frame = shared.family(parts or [shared.compare(hybrid[:0], ()).assign(encoder="")])
+    return frame[["encoder", *frame.columns.drop(["encoder", "a", "b", "setting", "subset"])]]
+
+
+# ---- figure
+
+
+@styled
+def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", note: str = "") -> Figure:
+    """Draw each encoder in each measure, a panel per measure, a row per encoder, in groups by `kind`.
+
+    A line at the value of hybrid runs through all rows. Encoders in a group are sorted by the last measure.
+
+    Args:
+        frame: of `summary`.
+        measures: which, from left to right.
+    """
+    require(frame, "frame", ["encoder", "kind", "strategy", "measure", *SPAN])
+    if missing := [measure for measure in measures if measure not in set(frame["measure"])]:
+        raise ValueError(f"frame has no rows with measure {missing[0]!r}; measure it first or choose others")
+    last = frame[frame["measure"] == measures[-1]].sort_values("mean", ascending=False)
+    order = last.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), kind="stable")
+    keys, kinds = pd.MultiIndex.from_frame(order[["encoder", "strategy"]]), order["kind"].to_numpy()
+    looks = [_look(*key) for key in keys]
+    figure, axes = new_figure("encoders", 1, len(measures), 0.75 + 0.27 * len(keys), title, note, sharey=True)
+    for ax, measure in zip(axes[0], measures, strict=True):
+        rows = frame[frame["measure"] == measure].set_index(["encoder", "strategy"]).loc[keys]
+        for place, (look, mean) in enumerate(zip(looks, rows["mean"], strict=True)):
+            marks(ax, rows.iloc[[place]], [place], look)
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": GREY}
+            ax.annotate(f"{mean:.3f}", (mean, place), (0, 4.5), **style)
+            if look == LOOKS["hybrid"]:
+                ax.axvline(mean, color=look.color, linewidth=0.8, zorder=1)
+        for edge in np.flatnonzero(kinds[1:] != kinds[:-1]) + 0.5:
+            ax.axhline(edge, color="0.2", linewidth=0.6)
+        ax.set(title=MEASURES.get(measure, measure), xlim=(0, 1.15 * rows["high"].max()))
+        ax.grid(axis="y", visible=False)
+    axes[0][0].set_yticks(range(len(keys)), [look.label for look in looks])
+    axes[0][0].set_ylim(len(keys) - 0.5, -0.6)
+    return figure
+
+
+def _look(encoder: str, strategy: str) -> Look:
+    if strategy != "none":
+        return LOOKS[strategy]
+    label = encoder.rstrip("/").rpartition("/")[2] if len(encoder) > 28 else encoder
+    return Look(label, "#000000", "P") if kind(encoder, strategy) == UPPER else Look(label, "0.45", "X")
