@@ -567,7 +567,7 @@ def _check_modules(folder: Path) -> Path:
         config = _read_json(places["Dense"] / "config.json")
         read = config.get("activation_function", TANH) in ACTIVATIONS and not config.get("use_residual")
         _require(read, f"{places['Dense']} is not Linear and Tanh or Identity: use another checkpoint")
-        _say_pickle(places["Dense"])
+        say_pickle(places["Dense"])
     return _check_settings(places["Transformer"])
 
 
@@ -582,7 +582,7 @@ def _check_settings(root: Path) -> Path:
         _require(not unknown, f"{path} sets {unknown}, which is not read here: use another checkpoint")
     whole = not (root / "adapter_config.json").exists()
     _require(whole, f"{root} is an adapter of another model: merge it into that model and save the whole")
-    _say_pickle(root)
+    say_pickle(root)
     return root
 
 
@@ -590,7 +590,8 @@ def _read_json(path: Path) -> Any:
     return parse_json(path.read_bytes(), path)
 
 
-def _say_pickle(folder: Path) -> None:
+def say_pickle(folder: Path) -> None:
+    """Warn where the weights of a folder are a pickle."""
     if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("model*.safetensors")):
         logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", folder)
 
