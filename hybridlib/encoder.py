@@ -29,7 +29,11 @@ from tokenizers import normalizers
 from torch import nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from transformers.utils import logging as transformers_logging
 
 from hybridlib.files import explained, parse_json, replace_folder, sha256_of, verify, write_json
@@ -459,16 +463,21 @@ def local_folder(name: str | Path, revision: str | None = None, *, weights: bool
 
 def _commit(name: str | Path, revision: str | None = None) -> str:
     """The commit that a revision of a repository stands for; the hub's cache names its folders by it."""
-    return _snapshot(name, revision, ["config.json"]).name
+    return _snapshot(name, revision, ["config.json"], tqdm_class=_NoBar).name
 
 
-def _snapshot(name: str | Path, revision: str | None, patterns: list[str]) -> Path:
+class _NoBar(tqdm):
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options | {"disable": True})
+
+
+def _snapshot(name: str | Path, revision: str | None, patterns: list[str], **options: object) -> Path:
     """Fetch the files of a repository that fit a pattern; the folder of the hub's cache that holds them."""
     name, place = str(name), Path(name)
     elsewhere = place.exists() or place.is_absolute() or len(place.parts) > 2 or name.startswith((".", "~"))
     _require(not elsewhere, f"{name} is not a folder: name the folder of a checkpoint or a repository of the hub")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, **options))
     except Exception as error:  # the hub's client raises its own errors, the network's and the file system's
         reason = explained(error, f"model {name} at {revision or 'main'}")
         presets = "" if "/" in name else f" and no preset ({', '.join(PRESETS)})"
@@ -514,9 +523,7 @@ def _load_modules(folder: Path, config_options: dict[str, float]) -> dict[str, A
     model = SentenceTransformer(str(folder), model_kwargs=weights, **options)
     transformer, pool, *others = model
     backbone, tokenizer = transformer.auto_model, transformer.tokenizer
-    kinds = (
-        getattr(pool, "pooling_mode", None) or pool.get_pooling_mode_str()
-    )  # a name or several; before 5.4 "cls+mean"
+    kinds = getattr(pool, "pooling_mode", None) or pool.get_pooling_mode_str()  # a name or several; in 5.2 a name
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     kinds += [] if pool.include_prompt else ["without the prompt"]
     readable = kinds in (["mean"], ["cls"])
@@ -524,7 +531,7 @@ def _load_modules(folder: Path, config_options: dict[str, float]) -> dict[str, A
     dense = next((nn.Sequential(m.linear, m.activation_function) for m in others if hasattr(m, "linear")), None)
     fits = not dense or dense[0].in_features == backbone.config.hidden_size
     _require(fits, f"{folder}: its Dense does not take the pooled vector, use another checkpoint")
-    if transformer.do_lower_case:  # before 5.4 sentence-transformers lowers the texts itself
+    if transformer.do_lower_case:  # 5.2 changes the texts, not the tokenizer
         steps = [normalizers.Lowercase(), tokenizer.backend_tokenizer.normalizer]
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([step for step in steps if step is not None])
     prompts = model.prompts  # passages go by three names; an empty "document" may be there by itself
@@ -545,28 +552,29 @@ def _check_modules(folder: Path) -> Path:
     _require(known, f"{folder} has no modules.json or config.json: name the folder of a checkpoint")
     if not (folder / "modules.json").exists():
         return _check_settings(folder)
-    places = {}
-    for module in parse_json((folder / "modules.json").read_bytes(), folder / "modules.json"):
+    modules = _read_json(folder / "modules.json")
+    for module in modules:
         kind, path = module["type"], PurePath(module["path"])
         ours = kind.startswith("sentence_transformers.")
         _require(ours, f"{folder} comes with code of its own ({kind}), never run here: use another checkpoint")
         inside = not path.is_absolute() and ".." not in path.parts
         _require(inside, f"{folder / 'modules.json'} points outside of its folder ({path}): use another checkpoint")
-        places[kind.rpartition(".")[2]] = folder / path
-    what = f"{folder} consists of {', '.join(places)}: only Transformer, Pooling and after them Dense and Normalize"
-    _require(list(places) in LAYOUTS, f"{what} are read, use another checkpoint")
+    names = [module["type"].rpartition(".")[2] for module in modules]
+    what = f"{folder} consists of {', '.join(names)}: only Transformer, Pooling and after them Dense and Normalize"
+    _require(names in LAYOUTS, f"{what} are read, use another checkpoint")
+    places = {name: folder / module["path"] for name, module in zip(names, modules, strict=True)}
     if "Dense" in places:
-        config = _settings(places["Dense"] / "config.json")
+        config = _read_json(places["Dense"] / "config.json")
         read = config.get("activation_function", TANH) in ACTIVATIONS and not config.get("use_residual")
         _require(read, f"{places['Dense']} is not Linear and Tanh or Identity: use another checkpoint")
-        _say_pickle(places["Dense"])
+        say_pickle(places["Dense"])
     return _check_settings(places["Transformer"])
 
 
 def _check_settings(root: Path) -> Path:
     """Refuse what a model's folder sets that is not read here; some would run code or leave the folder."""
     for path in sorted(root.glob("sentence_*_config.json")):
-        config = _settings(path)
+        config = _read_json(path)
         task = config.get("transformer_task", "feature-extraction")
         texts = task == "feature-extraction" and "text" in config.get("modality_config", {"text": None})
         _require(texts, f"{path} describes no encoder of texts (task {task}): use another checkpoint")
@@ -574,15 +582,16 @@ def _check_settings(root: Path) -> Path:
         _require(not unknown, f"{path} sets {unknown}, which is not read here: use another checkpoint")
     whole = not (root / "adapter_config.json").exists()
     _require(whole, f"{root} is an adapter of another model: merge it into that model and save the whole")
-    _say_pickle(root)
+    say_pickle(root)
     return root
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     return parse_json(path.read_bytes(), path)
 
 
-def _say_pickle(folder: Path) -> None:
+def say_pickle(folder: Path) -> None:
+    """Warn where the weights of a folder are a pickle."""
     if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("model*.safetensors")):
         logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", folder)
 
@@ -590,9 +599,10 @@ def _say_pickle(folder: Path) -> None:
 def _config_options(root: Path, dropout: float | None) -> dict[str, float]:
     """What is to change in a model's configuration, its dropouts. Refuses a decoder before it is loaded."""
     config = AutoConfig.from_pretrained(root, trust_remote_code=False)
-    bidirectional = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    encodes = bidirectional or config.is_encoder_decoder
-    _require(encodes, f"{root} is no encoder ({config.model_type}): name one such as BERT, XLM-R or LaBSE")
+    kind = config.model_type
+    encodes = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    encodes = encodes and not getattr(config, "is_decoder", False)
+    _require(encodes, f"{root} is no encoder ({kind}): name one such as BERT, XLM-R or LaBSE")
     names = [name for name in config.to_dict() if "dropout" in name and getattr(config, name) is not None]
     return {} if dropout is None else dict.fromkeys(names, dropout)
 
@@ -658,7 +668,11 @@ def clear_errors(folder: Path, what: str = "encoder") -> Iterator[None]:
         if isinstance(error, CheckpointError):
             raise
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise CheckpointError(f"{folder} is no complete {what} ({reason}): fetch the checkpoint again") from error
+        advice = "install or update that package" if isinstance(error, ImportError) else "fetch the checkpoint again"
+        pieces = [path.name for path in folder.rglob("*.model") if not (path.parent / "tokenizer.json").exists()]
+        if pieces and not (is_sentencepiece_available() and is_protobuf_available()):  # what is raised does not say so
+            advice = f"its tokenizer is a SentencePiece model ({pieces[0]}), pip install sentencepiece protobuf"
+        raise CheckpointError(f"{folder} is no complete {what} ({reason}): {advice}") from error
 
 
 @contextmanager

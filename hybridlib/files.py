@@ -292,10 +292,10 @@ def verify(path: Path, what: str) -> None:
     Raises:
         ValueError: they differ; the file has been removed from the cache.
     """
-    if not path.is_symlink():
+    blob = path.parent / os.readlink(path) if path.is_symlink() else None
+    if blob is None or len(blob.name) not in (40, 64):
         return
-    blob = path.parent / os.readlink(path)
-    in_lfs = len(blob.name) == 64  # SHA-256; else git's id of a small file
+    in_lfs = len(blob.name) == 64  # named after its SHA-256, and a small file after git's id of it
     checksum = sha256_of(blob) if in_lfs else git_hash(blob.read_bytes())
     if checksum != blob.name:
         blob.unlink()
@@ -329,19 +329,16 @@ def explained(error: Exception, what: str) -> Exception:
         error = error.__cause__ or OfflineModeIsEnabled()
     log_in = "log in with `hf auth login` or set HF_TOKEN"
     if isinstance(error, OfflineModeIsEnabled):
-        kind, advice = (
-            FileNotFoundError,
-            f"not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads",
-        )
-        advice += "; unset it once, or copy the cache of another machine there"
+        kind = FileNotFoundError
+        advice = f"not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads; unset it once"
     elif isinstance(error, GatedRepoError):
-        kind, advice = PermissionError, f"access is restricted. Accept the conditions on its page, then {log_in}"
+        kind = PermissionError
+        advice = f"access is restricted. Accept the conditions on its page, then {log_in}"
     elif isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)):
-        kind, advice = FileNotFoundError, f"the hub has no such thing: check the names; if it is private, {log_in}"
+        kind = FileNotFoundError
+        advice = f"there is no such repository, revision or file: check the names; if it is private, {log_in}"
     else:
-        kind, advice = (
-            ConnectionError,
-            f"the download failed; check the network and {constants.ENDPOINT}, and run again",
-        )
+        kind = ConnectionError
+        advice = f"the download failed; check the network and {constants.ENDPOINT}, and run again"
     reason = str(error).strip().partition("\n")[0]
     return kind(f"{what}: {advice} ({type(error).__name__}: {reason})")

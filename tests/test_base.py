@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from made import parallel_corpus
 
-from hybridlib.corpora import ParallelPairs, base
+from hybridlib.corpora import ParallelPairs, tables
 from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.sampler import BatchSampler
 
@@ -135,10 +135,10 @@ def test_texts_under_several_ids_are_counted_per_language(tmp_path):
 def test_values_whose_hashes_are_equal_are_compared(monkeypatch):
     column = pa.chunked_array([["a", None, "b"], ["a", None, "c", "c"]])
     expected = [["a", "c"], []]
-    found = [base.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
+    found = [tables.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
     assert found == expected
-    monkeypatch.setattr(base, "_hashes", lambda column: [np.zeros(len(column), np.uint64)])
-    found = [base.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
+    monkeypatch.setattr(tables, "_hashes", lambda column: [np.zeros(len(column), np.uint64)])
+    found = [tables.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
     assert found == expected
 
 

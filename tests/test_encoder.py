@@ -651,6 +651,7 @@ def name_module(content: list, place: int, **entry: str) -> list:
 
 MAX, NEW_MAX = {"pooling_mode_max_tokens": True}, {"pooling_mode": "max", "embedding_dimension": 32}
 CNN = {"type": "sentence_transformers.models.CNN"}
+DENSE = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
 UNPICKLED = {"model_args": {"weights_only": False}}
 UNREADABLE = [
     ("1_Pooling/config.json", lambda content: content | MAX, "pools by .*max"),
@@ -658,6 +659,7 @@ UNREADABLE = [
     ("1_Pooling/config.json", lambda content: {}, "is no complete encoder"),
     ("modules.json", lambda content: name_module(content, 1, **CNN), "consists of Transformer, CNN, Normalize"),
     ("modules.json", lambda content: content[1:], "consists of Pooling, Normalize"),
+    ("modules.json", lambda content: [*content[:2], DENSE, DENSE], "consists of Transformer, Pooling, Dense, Dense"),
     ("modules.json", lambda content: name_module(content, 1, type="modeling_own.Layer"), "code of its own"),
     ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
     ("modules.json", lambda content: [{}], "is no complete encoder"),

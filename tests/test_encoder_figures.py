@@ -11,7 +11,7 @@ from test_hub_checkpoints import FAMILIES
 from hybridlib.companion.experiment import embedded_study
 from hybridlib.companion.questions import beir_average, other_encoders, other_encoders_figures
 from hybridlib.companion.report.drawing import LOOKS
-from hybridlib.companion.search.collect import build_collection
+from hybridlib.companion.search.collection import Collection
 
 SETS = ["nfcorpus", "scifact", "fiqa", "climate-fever", beir_average.AVERAGE]
 ENCODERS = ["hybrid", "x-y", "mbart-50", "xlm-r-base", "a/very/long/folder/of/somebody/encoder", "e5-base", "bge-m3"]
@@ -114,7 +114,7 @@ def collection(lang: str):
     queries = [(f"{lang}{i}", lang, text) for i, text in enumerate(texts[:3])]
     passages = [(f"p{i}", text.replace("ask", "tell")) for i, text in enumerate(texts)]
     judgements = [(f"{lang}{i}", f"p{i}", 1) for i in range(3)]
-    return build_collection(f"made-{lang}", queries=queries, judgements=judgements, passages=[("made", passages)])
+    return Collection.build(f"made-{lang}", queries=queries, judgements=judgements, passages=passages)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_other_faults_are_not_taken_for_a_lacking_code(study):
 def test_a_pool_of_several_languages_is_left_out_where_codes_are_wanted(study):
     asked = [("q1", "de", "deask thing1"), ("q2", "en", "enask thing2")]
     told = [("made", [("p1", "detell thing1"), ("p2", "entell thing2")])]
-    pooled = build_collection("pool", queries=asked, judgements=[("q1", "p1", 1), ("q2", "p2", 1)], passages=told)
+    pooled = Collection.build("pool", queries=asked, judgements=[("q1", "p1", 1), ("q2", "p2", 1)], passages=told)
     others = other_encoders.studies(study, [str(study.root / "mbart50")])
     rows, left_out = other_encoders.search_rows(others, [pooled])
     assert rows.empty and "pool: its passages are in several languages" in "".join(left_out.values())

@@ -16,9 +16,9 @@ from hybridlib.companion.experiment import embedded_study
 from hybridlib.companion.experiment.embedded_study import Run
 from hybridlib.companion.questions import shared
 from hybridlib.companion.questions.noise import KINDS, Variant, add_noise, graphemes, letters, split, with_variants
-from hybridlib.companion.search.collect import build_collection
+from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.measure import without_own
-from hybridlib.companion.search.topk import Hits
+from hybridlib.companion.search.search import Hits
 
 QUESTIONS = {
     "ar": "مَتى وُلِدَ ابن خلدون؟",
@@ -143,11 +143,11 @@ def test_wrong_arguments_are_named():
 
 def small() -> object:
     """Two queries in English, one in Swahili, whose ids hold the mark already."""
-    return build_collection(
+    return Collection.build(
         "small",
         queries=[("en:1", "en", "who was born here"), ("en:1#2", "en", "what is it"), ("sw:1", "sw", "jina lake nani")],
         judgements=[("en:1", "d1", 1), ("en:1", "d2", 0), ("en:1#2", "d2", 2), ("sw:1", "d1", 1)],
-        passages=[("file", [("d1", "one"), ("d2", "two")])],
+        passages=[("d1", "one"), ("d2", "two")],
     )
 
 

@@ -12,10 +12,9 @@ from test_figures import check_page, lines, words
 
 from hybridlib import statistics
 from hybridlib.companion.experiment import embedded_study
-from hybridlib.companion.questions import by_language, by_language_figures, shared
+from hybridlib.companion.questions import by_language, by_language_figures, miracl, shared
 from hybridlib.companion.report import figures, paper, summaries, tables
 from hybridlib.companion.report.drawing import LOOKS, WIDTH
-from hybridlib.companion.search import miracl
 
 STRATEGIES = ("x-x-mono", "hybrid", "x-y")
 TEXT = {"title": "A title that says what is seen", "note": "a note"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made import parallel_corpus
 from test_base import PAIRS, PASSAGES, QUERIES
 
-from hybridlib.corpora import ParallelPairs, base, write
+from hybridlib.corpora import ParallelPairs, tables, write
 from hybridlib.corpora.write import concatenate, part_of, write_pairs
 from hybridlib.sampler import BatchSampler
 
@@ -66,15 +66,15 @@ def equal(a: ParallelPairs, b: ParallelPairs) -> bool:
     return same and a.queries.combine_chunks() == b.queries.select(columns).combine_chunks() and a.groups == b.groups
 
 
-@given(tables=corpora(), cuts=st.lists(st.integers(0, 100), max_size=6), size=st.integers(1, 9))
+@given(parts=corpora(), cuts=st.lists(st.integers(0, 100), max_size=6), size=st.integers(1, 9))
 @settings(max_examples=60)
-def test_pieces_give_the_corpus_that_the_whole_gives(tables, cuts, size):
-    built = ParallelPairs.build(*tables, name="made")
+def test_pieces_give_the_corpus_that_the_whole_gives(parts, cuts, size):
+    built = ParallelPairs.build(*parts, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         for constant in ("PIECE", "CHUNK_ROWS", "BLOCK"):
             patch.setattr(write, constant, size)
-        patch.setattr(base, "ID_PART", size)
-        streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in tables), strict=True)
+        patch.setattr(tables, "ID_PART", size)
+        streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in parts), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
         files = {path.name for path in Path(folder).rglob("*")}
         assert files == {"corpus", "corpus.json", "pairs.arrow", "passages.arrow", "queries.arrow"}

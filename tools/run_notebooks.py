@@ -86,11 +86,6 @@ class NotebookFile:
             return int(number) == int(wanted)
         return Path(wanted).name.removesuffix(".ipynb") in (self.name, words)
 
-    @property
-    def settings(self) -> str | None:
-        """Name of the parameter that holds further settings of the profile, a dict; None: there is none."""
-        return next((name for name in ("settings", "more") if name in self.parameters), None)
-
     def split(self, given: dict[str, str]) -> tuple[Values, Values]:
         """Values given by `-p` -> the notebook's own parameters, and what goes into its dict of settings.
 
@@ -99,9 +94,9 @@ class NotebookFile:
         named = given.keys() & self.parameters.keys()
         own = {name: typed(name, given[name], self.parameters[name]) for name in named}
         others = {name: literal(text) for name, text in given.items() if name not in named}
-        for name in others if self.settings is None else ():
+        for name in others if "settings" not in self.parameters else ():
             raise UsageError(f"-p {name}: {self.name} has no such parameter; {hint(name, self.parameters)}")
-        return own, (own.pop(self.settings, None) or {}) | others
+        return own, own.pop("settings", {}) | others
 
 
 def read_notebook(path: Path) -> NotebookFile:
@@ -258,8 +253,6 @@ def judge(profile: str, named: Values, further: Values) -> str:
     """
     from hybridlib.companion.experiment import profiles
 
-    if not hasattr(profiles, "resolve"):
-        profiles = _before()
     if profile not in profiles.PROFILES:
         raise ValueError(f"--profile {profile}: no such profile; {hint(profile, profiles.PROFILES)}")
     known = profiles.names(profiles.PROFILES[profile])
@@ -270,18 +263,6 @@ def judge(profile: str, named: Values, further: Values) -> str:
         return profiles.resolve(profile, changes).described.folder
     except ValueError as error:
         raise ValueError(f"-p {error}") from error
-
-
-def _before():
-    """Until the profiles are rebuilt: what `judge` asks of them, from the studies of today."""
-    from types import SimpleNamespace
-
-    from hybridlib.companion.experiment.embedded_study import PROFILES, study
-
-    def resolve(profile, changes):
-        return SimpleNamespace(described=SimpleNamespace(folder=study(profile, root=REPOSITORY, more=changes).place))
-
-    return SimpleNamespace(PROFILES=PROFILES, resolve=resolve, names=lambda settings: sorted(vars(settings)))
 
 
 # ---- running
@@ -328,7 +309,7 @@ def run_notebooks(
     for position, notebook in enumerate(notebooks, 1):
         print(f"[{position}/{len(notebooks)}] {notebook.name} ... ", end="", flush=True)
         own, settings = notebook.split(given)
-        values = {"profile": profile, **own} | ({notebook.settings: settings} if settings else {})
+        values = {"profile": profile, **own} | ({"settings": settings} if settings else {})
         outcomes.append(_run(notebook.path, values, root / "runs", place))
         print(_ending(outcomes[-1]), flush=True)
     return outcomes

@@ -36,7 +36,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from hybridlib.corpora.base import PAIRS_SCHEMA, ParallelPairs
+from hybridlib.corpora.base import ParallelPairs
+from hybridlib.corpora.tables import PAIRS_SCHEMA
 from hybridlib.corpora.write import concatenate
 from hybridlib.files import cache_folder, make_parent, read_json_lines, sha256_of
 

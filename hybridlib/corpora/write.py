@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hybridlib.corpora import base
-from hybridlib.corpora.base import PairGroup, ParallelPairs
+from hybridlib.corpora import tables
+from hybridlib.corpora.base import PARTS, ParallelPairs, check_replaceable
+from hybridlib.corpora.tables import PairGroup
 from hybridlib.files import replace_folder
 
 MAX_PAIRS = 2**31 - 1  # and of negatives: what the 32-bit offsets of Arrow's lists reach
@@ -57,17 +58,17 @@ def write_pairs(
             something else than a corpus.
         TypeError: a stream gives something else than tables.
     """
-    base.check_replaceable(folder)
+    check_replaceable(folder)
     with replace_folder(folder) as new, tempfile.TemporaryDirectory(dir=new, prefix="work-") as work:
-        tables = [_spooled(queries, "query_id", Path(work), name), _spooled(passages, "passage_id", Path(work), name)]
-        languages = sorted({lang for table in tables for lang in table.column_names[1:]})
-        writer = _PairWriter(Path(work), name, languages, *tables)
-        for block in _recut((base.checked_pairs(table, name) for table in pairs), BLOCK):
+        texts = [_spooled(queries, "query_id", Path(work), name), _spooled(passages, "passage_id", Path(work), name)]
+        languages = sorted({lang for table in texts for lang in table.column_names[1:]})
+        writer = _PairWriter(Path(work), name, languages, *texts)
+        for block in _recut((tables.checked_pairs(table, name) for table in pairs), BLOCK):
             writer.add(block)
         groups = writer.write(new / "pairs.arrow")
-        base.write_table(new / "queries.arrow", tables[0].append_column("positives", writer.positives()))
-        _move_or_write(tables[1], Path(work), new / "passages.arrow")
-        parts = [base.mapped(new / f"{part}.arrow") for part in base.PARTS]
+        tables.write_table(new / "queries.arrow", texts[0].append_column("positives", writer.positives()))
+        _move_or_write(texts[1], Path(work), new / "passages.arrow")
+        parts = [tables.mapped(new / f"{part}.arrow") for part in PARTS]
         ParallelPairs.of_tables(name, languages, *parts, groups).describe(new)
     return ParallelPairs.load(folder)
 
@@ -75,13 +76,13 @@ def write_pairs(
 # ---- texts
 
 
-def _spooled(tables: Iterable[pa.Table], key: str, work: Path, name: str) -> pa.Table:
+def _spooled(stream: Iterable[pa.Table], key: str, work: Path, name: str) -> pa.Table:
     """Write a stream of texts into working files, one for each run of tables in the same languages.
 
     Returns:
         All of them as one memory-mapped table, its languages sorted.
     """
-    chunks = _recut((base.checked_texts(table, key, name) for table in tables), CHUNK_ROWS, CHUNK_BYTES)
+    chunks = _recut((tables.checked_texts(table, key, name) for table in stream), CHUNK_ROWS, CHUNK_BYTES)
     parts = []
     for columns, run in groupby(chunks, key=lambda chunk: sorted(set(chunk.column_names) - {key})):
         path = work / f"{key}-{len(parts)}.arrow"
@@ -89,11 +90,11 @@ def _spooled(tables: Iterable[pa.Table], key: str, work: Path, name: str) -> pa.
         with pa.ipc.new_file(path, schema) as writer:
             for chunk in run:
                 writer.write_table(chunk.select(schema.names))
-        parts.append(base.mapped(path))
+        parts.append(tables.mapped(path))
     if not parts:
         raise ValueError(f"{name}: there is no row with a {key}; give at least one")
     table = pa.concat_tables(parts, promote_options="default")
-    base.check_unique(table[key], f"{name}: {key}")
+    tables.check_unique(table[key], f"{name}: {key}")
     return table.select([key, *sorted(set(table.column_names) - {key})])
 
 
@@ -103,13 +104,13 @@ def _move_or_write(passages: pa.Table, work: Path, path: Path) -> None:
     if len(files) == 1:
         files[0].rename(path)
     else:
-        base.write_table(path, passages)
+        tables.write_table(path, passages)
 
 
-def _recut(tables: Iterable[pa.Table], rows: int, size: float = np.inf) -> Iterator[pa.Table]:
+def _recut(stream: Iterable[pa.Table], rows: int, size: float = np.inf) -> Iterator[pa.Table]:
     """The rows of tables, in tables of one chunk that end where `rows` rows or `size` bytes are reached."""
     held: list[pa.Table] = []
-    for table in tables:
+    for table in stream:
         for start in range(0, len(table), PIECE):
             held.append(table.slice(start, PIECE))
             if sum(map(len, held)) >= rows or sum(piece.nbytes for piece in held) >= size:
@@ -129,25 +130,25 @@ class _PairWriter:
         sources: names in the order they first occur -> their numbers.
         groups: (number of the source, bits of the query's languages, bits of the passage's) -> the pair group as the
             first block has it, and its rows in each block, memory-mapped.
-        keys: of each block the different pairs of query and passage (`base.positive_keys`).
+        keys: of each block the different pairs of query and passage (`tables.positive_keys`).
     """
 
     def __init__(self, work: Path, name: str, languages: Sequence[str], queries: pa.Table, passages: pa.Table):
         self.work, self.name, self.languages = work, name, list(languages)
         self.ids = queries["query_id"], passages["passage_id"]
-        self.bits = [base.text_languages(table, languages, name) for table in (queries, passages)]
+        self.bits = [tables.text_languages(table, languages, name) for table in (queries, passages)]
         self.sources: dict[str, int] = {}
         self.groups: dict[tuple[int, int, int], tuple[PairGroup, list[pa.Table]]] = {}
         self.keys: list[np.ndarray] = []
 
     def add(self, block: pa.Table) -> None:
         """Look up the ids of a block, sort it, and put it into a working file."""
-        pairs = base.with_rows(block, *self.ids, self.name)
-        self.keys.append(base.positive_keys(pairs, len(self.ids[1])))
-        pairs, groups = base.grouped(pairs, *self.bits, self.languages)
+        pairs = tables.with_rows(block, *self.ids, self.name)
+        self.keys.append(tables.positive_keys(pairs, len(self.ids[1])))
+        pairs, groups = tables.grouped(pairs, *self.bits, self.languages)
         path = self.work / f"pairs-{len(self.keys)}.arrow"
-        base.write_table(path, pairs)
-        pairs = base.mapped(path)
+        tables.write_table(path, pairs)
+        pairs = tables.mapped(path)
         for source in pairs["source"].chunk(0).dictionary.to_pylist():
             self.sources.setdefault(source, len(self.sources))
         for group in groups:
@@ -162,7 +163,7 @@ class _PairWriter:
         """Write the table `pairs`, in one chunk, from memory-mapped numbers; gives its groups."""
         keys = sorted(self.groups)
         if not keys:
-            raise ValueError(f"{self.name}: {base.NO_PAIR}")
+            raise ValueError(f"{self.name}: {tables.NO_PAIR}")
         counts = [sum(map(len, self.groups[key][1])) for key in keys]
         whole = pa.concat_tables([rows for key in keys for rows in self.groups[key][1]])
         sources = np.repeat(np.array([source for source, _, _ in keys], dtype=np.int32), counts)
@@ -172,7 +173,7 @@ class _PairWriter:
             "negatives": self._lists(whole["negatives"].chunks),
             "source": pa.DictionaryArray.from_arrays(sources, list(self.sources)),
         }
-        base.write_table(path, pa.table(columns))
+        tables.write_table(path, pa.table(columns))
         stops = np.cumsum(counts).tolist()
         groups = zip(keys, counts, stops, strict=True)
         return [replace(self.groups[key][0], start=stop - count, stop=stop) for key, count, stop in groups]
@@ -195,7 +196,7 @@ class _PairWriter:
 
     def positives(self) -> pa.ListArray:
         """The different passages of each query, ascending."""
-        return base.positive_lists(base.distinct(np.concatenate(self.keys)), *map(len, self.ids))
+        return tables.positive_lists(tables.distinct(np.concatenate(self.keys)), *map(len, self.ids))
 
 
 # ---- corpora made of others

@@ -102,7 +102,7 @@ def train(
         ValueError: no step, more processes than places in a batch, or the checkpoint is another run's or not on all
             machines.
     """
-    processes = all_processes(device)
+    processes, settings = all_processes(device), settings.resolved()
     _check(processes, sampler)
     encoder.to(device or processes.device)
     scaler = torch.amp.GradScaler(encoder.device.type, enabled=settings.precision == "fp16")

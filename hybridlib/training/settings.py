@@ -6,12 +6,12 @@ imported: a command's --help must be quick.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.sampler import MIXTURES, STRATEGIES, BatchSampler
 
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("no", "bf16", "fp16", "auto")
 
 
 def _knob(default: object, text: str, **options: object) -> object:
@@ -62,7 +62,9 @@ class TrainingSettings:
     patience: int | None = _knob(None, "validations without a new lowest loss before stopping (None: all steps)")
     checkpoint_every: int = _knob(500, "steps between checkpoints, from which a killed run goes on")
     seed: int = _knob(0, "of the batches, and of dropout")
-    precision: str = _knob("no", "of the products; no: float32", choices=PRECISIONS)
+    precision: str = _knob(
+        "no", "no: float32; auto: half on a GPU that has it", choices=PRECISIONS
+    )
     cached: bool = _knob(False, "recompute vectors part by part: memory of a part, whatever the batch size; slower")
     part_tokens: int | None = _knob(
         None,
@@ -81,3 +83,13 @@ class TrainingSettings:
             raise ValueError(f"part_tokens must be above 0, or None, not {self.part_tokens}")
         if self.negatives < 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise ValueError("negatives and weight_decay must be 0 or more, and warmup in [0, 1]")
+
+    def resolved(self) -> TrainingSettings:
+        """These settings with what precision "auto" means on this machine."""
+        if self.precision != "auto":
+            return self
+        import torch
+
+        if not torch.cuda.is_available():
+            return replace(self, precision="no")
+        return replace(self, precision="bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")

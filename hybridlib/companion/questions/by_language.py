@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hybridlib.companion.questions import shared
+from hybridlib.companion.questions import miracl, shared
 from hybridlib.companion.questions.shared import NDCG, RECALL
 from hybridlib.companion.report import claims, paper, summaries
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
 from hybridlib.companion.report.drawing import LOOKS, Look, marks, new_figure, select, strategies, styled
-from hybridlib.companion.search import miracl
 from hybridlib.companion.search.collection import Collection
 
 FORMS = {"full": "MIRACL dev", "hard-negatives": "MIRACL dev, hard negatives"}

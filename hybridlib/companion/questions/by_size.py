@@ -16,14 +16,13 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import permutation_test, rankdata
 
 from hybridlib import statistics
-from hybridlib.companion.questions import shared
+from hybridlib.companion.questions import miracl, shared
 from hybridlib.companion.questions.by_language import TABLES
 from hybridlib.companion.questions.shared import NDCG
 from hybridlib.companion.report import paper
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
 from hybridlib.companion.report.drawing import GREY, LOOKS, Look, marks, new_figure, require, styled
 from hybridlib.companion.report.summaries import PAIRS
-from hybridlib.companion.search import miracl
 from hybridlib.statistics import ClusterSums
 
 HIGH, OTHER = "high-resource", "other"
