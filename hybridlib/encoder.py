@@ -113,10 +113,10 @@ class Encoder(nn.Module):
         _require(pooling in (None, *POOLINGS), f"pooling is {pooling!r}: choose one of {', '.join(POOLINGS)}")
         in_range = dropout is None or 0 <= dropout < 1
         _require(in_range, f"dropout is {dropout}: give a probability from 0 to below 1")
-        given = {"pooling": pooling, "query_prefix": query_prefix, "passage_prefix": passage_prefix}
-        preset = _preset(name)
+        preset, given = _preset(name), {"pooling": pooling, "max_length": max_length}
+        given |= {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
         settings = preset.settings if preset else {}
-        settings |= {key: value for key, value in (given | {"max_length": max_length}).items() if value is not None}
+        settings |= {key: value for key, value in given.items() if value is not None}
         folder = local_folder(preset.repository if preset else name, revision)
         with _with_tokenizer(folder, preset.tokenizer) if preset and preset.tokenizer else nullcontext(folder) as whole:
             parts = _read_checkpoint(whole, settings.get("pooling"), dropout)
@@ -157,11 +157,10 @@ class Encoder(nn.Module):
         Raises CheckpointError if `folder` holds something else, OSError where it cannot be written.
         """
         folder = Path(folder)
-        checkpoint = (folder / "config.json").exists() or folder.is_dir() and not any(folder.iterdir())
-        _require(
-            checkpoint or not folder.exists(),
-            f"{folder} exists and is no checkpoint: choose another folder or move it away",
+        ours = (
+            not folder.exists() or (folder / "config.json").exists() or (folder.is_dir() and not any(folder.iterdir()))
         )
+        _require(ours, f"{folder} exists and is no checkpoint: choose another folder or move it away")
         with replace_folder(folder) as new, quiet():
             self.backbone.save_pretrained(new)
             _write_tokenizer(new, self)
@@ -359,8 +358,10 @@ def _unique_rows(texts: Sequence[str]) -> dict[str, int]:
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts[{place}] is of type {type(text).__name__}: every text must be a str")
-        if not text.isascii():
-            _check_unicode(place, text)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"texts[{place}] holds half a character ({error}): repair or leave it out") from error
         rows.setdefault(text, len(rows))
     return rows
 
@@ -371,13 +372,6 @@ def _check_finite(vectors: torch.Tensor, rows: dict[str, int]) -> None:
     if wrong.any():
         text = list(rows)[int(wrong.nonzero()[0])]
         raise ValueError(f"the vector of {text[:60]!r} is not finite: check the weights, or compute in float32")
-
-
-def _check_unicode(place: int, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"texts[{place}] holds half a character ({error}): repair or leave out this text") from error
 
 
 # ---- names of checkpoints
@@ -678,13 +672,16 @@ def clear_errors(folder: Path, what: str = "encoder") -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries' progress bars and load reports: what they tell is checked here and raised."""
-    bars, disabled = transformers_logging.is_progress_bar_enabled(), logging.root.manager.disable
+    bars, peer = transformers_logging.is_progress_bar_enabled(), logging.getLogger("sentence_transformers")
+    verbosity, level = transformers_logging.get_verbosity(), peer.level
     transformers_logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    peer.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(disabled)
+        peer.setLevel(level)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
 

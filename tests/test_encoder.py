@@ -330,21 +330,11 @@ def test_vectors_depend_on_nothing_but_the_text(
 
 
 def test_equal_texts_are_encoded_once(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(encoder.backbone, "forward", counted(encoder.backbone.forward, seen))
-    vectors = encoder.encode(["Cologne", "river", "Cologne"] * 50)
-    assert sum(seen) == 2
-    assert vectors.shape == (150, 32)
-
-
-def counted(forward: Callable, seen: list[int]) -> Callable:
-    """The same forward, noting the number of texts of each call."""
-
-    def call(input_ids: torch.Tensor, **options: object) -> object:
-        seen.append(len(input_ids))
-        return forward(input_ids=input_ids, **options)
-
-    return call
+    seen: list[str] = []
+    monkeypatch.setattr(encoder, "tokenize", lambda texts: seen.extend(texts) or Encoder.tokenize(encoder, texts))
+    assert encoder.encode(["Cologne", "river", "Cologne"] * 50).shape == (150, 32)
+    assert seen == ["Cologne", "river"]
+    assert encoder.encode([]).shape == (0, 32)
 
 
 @settings(max_examples=60)
@@ -364,22 +354,18 @@ def test_batches_of_a_usual_corpus_are_full() -> None:
     assert len(batches) < 1.1 * lengths.sum() / 1024
 
 
-def test_nothing_to_encode(encoder: Encoder) -> None:
-    assert encoder.encode([]).shape == (0, 32)
-
-
 @pytest.mark.parametrize(
-    ("texts", "message"),
+    ("texts", "options", "message"),
     [
-        (["a", None], r"texts\[1\] is of type NoneType"),
-        ("a", "one string"),
-        (["a", "\ud800"], r"texts\[1\] holds half"),
+        (["a", None], {}, r"texts\[1\] is of type NoneType"),
+        ("a", {}, "one string"),
+        (["a", "\ud800"], {}, r"texts\[1\] holds half"),
+        (["a"], {"batch_tokens": 0}, "batch_tokens is 0"),
     ],
-    ids=["none", "string", "surrogate"],
 )
-def test_what_is_no_list_of_texts_is_named(encoder: Encoder, texts: object, message: str) -> None:
+def test_what_cannot_be_encoded_is_named(encoder: Encoder, texts: object, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encoder.encode(texts)
+        encoder.encode(texts, **options)
 
 
 def test_a_text_without_tokens_is_named() -> None:
@@ -387,11 +373,6 @@ def test_a_text_without_tokens_is_named() -> None:
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     with pytest.raises(ValueError, match="'' has no tokens"):
         Encoder.tiny(tokenizer).encode(["a", ""])
-
-
-def test_batch_tokens_must_be_positive(encoder: Encoder) -> None:
-    with pytest.raises(ValueError, match="batch_tokens is 0"):
-        encoder.encode(["a"], batch_tokens=0)
 
 
 def test_encode_leaves_mode_gradients_and_weights_as_they_were(checkpoint: Path) -> None:
@@ -511,10 +492,11 @@ def test_gpu_gives_the_same_vectors(checkpoint: Path) -> None:
 
 def test_tiny_is_seeded_and_leaves_the_generator_alone() -> None:
     state = torch.random.get_rng_state()
-    same, again, other = (Encoder.tiny(wordpiece(), layers=1, seed=seed) for seed in (5, 5, 6))
+    same, again, other = (Encoder.tiny(wordpiece(), layers=1, seed=seed).train() for seed in (5, 5, 6))
     assert torch.equal(state, torch.random.get_rng_state())
-    assert torch.equal(same.encode(SENTENCES), again.encode(SENTENCES))
-    assert not torch.equal(same.encode(SENTENCES), other.encode(SENTENCES))
+    ids = torch.tensor(same.tokenize(SENTENCES[:1]))
+    assert torch.equal(same(ids), again(ids)) and torch.equal(same(ids), same(ids)), "no dropout"
+    assert not torch.equal(same(ids), other(ids))
 
 
 def test_tiny_without_layers_is_a_static_embedding() -> None:
@@ -528,16 +510,10 @@ def test_tiny_without_layers_is_a_static_embedding() -> None:
     assert not any("layer." in name for name, _ in encoder.named_parameters())
 
 
-def test_tiny_trains_without_dropout() -> None:
-    encoder = Encoder.tiny(wordpiece(), layers=1).train()
-    ids = torch.tensor(encoder.tokenize(SENTENCES[:1]))
-    assert torch.equal(encoder(ids), encoder(ids))
-
-
 # ---- what is no complete encoder
 
 
-def test_names_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_arguments_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     for name in (tmp_path / "nothing", "./nothing", "no/such/folder"):
         with pytest.raises(CheckpointError, match=f"{Path(name).name} is not a folder: name the folder"):
             Encoder.load(name)
@@ -545,6 +521,11 @@ def test_names_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> N
         Encoder.load(checkpoint, revision="main")
     with pytest.raises(CheckpointError, match=f"{tmp_path} has no modules.json or config.json"):
         Encoder.load(tmp_path)
+    with pytest.raises(CheckpointError, match="pooling is 'max': choose one of mean, cls, pooler"):
+        Encoder.load(checkpoint, pooling="max")
+    for length in (2, 41):
+        with pytest.raises(ValueError, match=f"max_length is {length}: this encoder takes 3 to 40 tokens"):
+            Encoder.load(checkpoint, max_length=length)
 
 
 @pytest.mark.parametrize(
@@ -628,17 +609,6 @@ def test_what_may_not_be_read_is_told_apart_from_what_is_not_there(damaged: Path
         Encoder.load(damaged)
 
 
-def test_unknown_pooling_is_named(checkpoint: Path) -> None:
-    with pytest.raises(CheckpointError, match="pooling is 'max': choose one of mean, cls, pooler"):
-        Encoder.load(checkpoint, pooling="max")
-
-
-@pytest.mark.parametrize("max_length", [2, 41])
-def test_impossible_length_is_named(checkpoint: Path, max_length: int) -> None:
-    with pytest.raises(ValueError, match=f"max_length is {max_length}: this encoder takes 3 to 40 tokens"):
-        Encoder.load(checkpoint, max_length=max_length)
-
-
 def edit(path: Path, change: Callable[[dict | list], object]) -> None:
     """Rewrite a JSON file."""
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
@@ -649,20 +619,24 @@ def name_module(content: list, place: int, **entry: str) -> list:
     return content
 
 
-MAX, NEW_MAX = {"pooling_mode_max_tokens": True}, {"pooling_mode": "max", "embedding_dimension": 32}
+MAX = {"pooling_mode_max_tokens": True}
 CNN = {"type": "sentence_transformers.models.CNN"}
 DENSE = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
+RELU, CALLED = {"activation_function": "torch.nn.modules.activation.ReLU"}, {"activation_function": "os.abort"}
 UNPICKLED = {"model_args": {"weights_only": False}}
 UNREADABLE = [
     ("1_Pooling/config.json", lambda content: content | MAX, "pools by .*max"),
-    ("1_Pooling/config.json", lambda content: content | {"include_prompt": False}, "mean, without the prompt"),
+    ("1_Pooling/config.json", lambda content: content | {"include_prompt": False}, "cls, without the prompt"),
     ("1_Pooling/config.json", lambda content: {}, "is no complete encoder"),
-    ("modules.json", lambda content: name_module(content, 1, **CNN), "consists of Transformer, CNN, Normalize"),
-    ("modules.json", lambda content: content[1:], "consists of Pooling, Normalize"),
+    ("modules.json", lambda content: name_module(content, 1, **CNN), "consists of Transformer, CNN, Dense, Normalize"),
+    ("modules.json", lambda content: content[1:], "consists of Pooling, Dense, Normalize"),
     ("modules.json", lambda content: [*content[:2], DENSE, DENSE], "consists of Transformer, Pooling, Dense, Dense"),
     ("modules.json", lambda content: name_module(content, 1, type="modeling_own.Layer"), "code of its own"),
     ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
     ("modules.json", lambda content: [{}], "is no complete encoder"),
+    *((name, None, "is no complete encoder") for name in ("modules.json", "config_sentence_transformers.json")),
+    ("2_Dense/config.json", lambda content: content | RELU, "2_Dense is not Linear and Tanh or Identity"),
+    ("2_Dense/config.json", lambda content: content | CALLED, "2_Dense is not Linear and Tanh or Identity"),
     ("sentence_bert_config.json", lambda content: {"transformer_task": "fill-mask"}, "no encoder of texts"),
     ("sentence_bert_config.json", lambda content: content | UNPICKLED, "sets model_args, which is not read here"),
 ]
@@ -670,27 +644,14 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("name", "change", "message"), UNREADABLE)
 def test_unreadable_modules_are_named(checkpoint: Path, name: str, change, message: str, tmp_path: Path) -> None:
-    Encoder.load(checkpoint).save(tmp_path / "saved")
-    edit(tmp_path / "saved" / name, change)
+    Encoder.load(checkpoint, pooling="pooler").save(tmp_path / "saved")
+    if change:
+        edit(tmp_path / "saved" / name, change)
+    else:
+        (tmp_path / "saved" / name).write_text("{")  # torn
     with pytest.raises(CheckpointError, match=message) as error:
         Encoder.load(tmp_path / "saved")
     assert str(tmp_path / "saved") in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"])
-def test_torn_module_files_are_named(checkpoint: Path, name: str, tmp_path: Path) -> None:
-    Encoder.load(checkpoint).save(tmp_path / "saved")
-    (tmp_path / "saved" / name).write_text("{")
-    with pytest.raises(CheckpointError, match=f"{tmp_path / 'saved'} is no complete encoder"):
-        Encoder.load(tmp_path / "saved")
-
-
-@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.ReLU", "os.abort"])
-def test_other_activations_are_refused_and_not_called(checkpoint: Path, activation: str, tmp_path: Path) -> None:
-    Encoder.load(checkpoint, pooling="pooler").save(tmp_path / "saved")
-    edit(tmp_path / "saved" / "2_Dense" / "config.json", lambda content: content | {"activation_function": activation})
-    with pytest.raises(CheckpointError, match="2_Dense is not Linear and Tanh or Identity"):
-        Encoder.load(tmp_path / "saved")
 
 
 class Harmful:
