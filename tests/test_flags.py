@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlib.companion.questions.translation_flags import rates
+from hybridlib.companion.questions.translation_flags import judge, rates
 from hybridlib.companion.sources.embedded.corpus import LANGUAGES, build_corpus
 from hybridlib.companion.sources.flags import FLAGS, FlagLimits, find_flags, has_loop
 from hybridlib.companion.sources.languages import NLLB, script_of, scripts
@@ -129,21 +129,9 @@ def test_any_loop_of_letters_is_found(unit, times):
     assert has_loop(f"Es war einmal {unit * times}", FlagLimits())
 
 
-@pytest.mark.parametrize(
-    ("letter", "script"),
-    [
-        ("a", "LATIN"),
-        ("ß", "LATIN"),
-        ("ж", "CYRILLIC"),
-        ("漢", "CJK"),
-        ("々", "CJK"),
-        ("ー", "KATAKANA"),
-        ("한", "HANGUL"),
-    ]
-    + [("ก", "THAI"), ("ω", "GREEK"), ("ع", "ARABIC"), ("ह", "DEVANAGARI"), ("7", None), ("?", None), (" ", None)],
-)
-def test_scripts_of_characters(letter, script):
-    assert script_of(letter) == script
+def test_scripts_of_characters():
+    letters = {"LATIN": "aß", "CYRILLIC": "ж", "CJK": "漢々", "KATAKANA": "ー", "HANGUL": "한", None: "7? "}
+    assert all(script_of(letter) == script for script, some in letters.items() for letter in some)
 
 
 def test_good_texts_of_the_embedded_corpus_are_hardly_flagged_and_damaged_ones_are():
@@ -154,6 +142,12 @@ def test_good_texts_of_the_embedded_corpus_are_hardly_flagged_and_damaged_ones_a
     assert (found["false alarms"] <= 0.002 * found["texts"]).all(), found
     sure = found[["empty", "copied", "repeated", "wrong_script"]]
     assert (found["damaged"] > 100).all() and sure.ge(0.99 * found["damaged"], axis=0).all(axis=None), found
+
+
+def test_a_few_texts_are_shown_with_their_flags():
+    sample = judge({"en": [SOURCE], "de": [GOOD["de"]], "ru": [SOURCE]})
+    assert sample["lang"].tolist() == ["de", "ru"] and sample["translated"].isna().all()
+    assert sample["flags"].tolist() == ["", "copied wrong_script"]
 
 
 def test_a_language_without_another_script_beside_it_is_named():

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -15,12 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from filelock import FileLock
 from made import parallel_corpus
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer, PreTrainedTokenizerFast
 
-from hybridlib.__main__ import main
 from hybridlib.companion.sources import translation
 from hybridlib.companion.sources.flags import FLAGS
 from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES
@@ -144,15 +141,6 @@ def test_weights_may_be_a_pickle_of_tensors(nllb, translator, tmp_path, caplog):
     assert pickled.fingerprint != translator.fingerprint
 
 
-def test_the_input_is_what_the_tokenizer_itself_makes_for_the_language(translator):
-    translator.tokenizer.src_lang = NLLB["ru"]
-    expected = translator.tokenizer(TEXTS[:3], padding=True)
-    tokens = sorted(translator._tokenize(TEXTS[:3]), key=len, reverse=True)
-    ids, mask = translator._batch(tokens, translator.languages["ru"])
-    assert sorted(ids.tolist()) == sorted(expected["input_ids"])
-    assert sorted(mask.sum(1).tolist()) == sorted(map(sum, expected["attention_mask"]))
-
-
 def test_the_same_as_generating_by_hand(translator):
     """transformers' documented way for NLLB, a sentence at a time."""
     translator.tokenizer.src_lang = NLLB["en"]
@@ -163,7 +151,6 @@ def test_the_same_as_generating_by_hand(translator):
         output = translator.model.generate(**inputs, forced_bos_token_id=language, max_new_tokens=most + 1)
         by_hand = translator.tokenizer.batch_decode(output, skip_special_tokens=True)[0].strip()
         assert translator.translate([text], target="de") == [by_hand]
-    assert translator._up_to_end([5, 6, translator.tokenizer.eos_token_id, 7]) == [5, 6]
 
 
 def test_equal_sentences_are_translated_once_and_joined(translator, monkeypatch):
@@ -324,24 +311,6 @@ def test_what_is_complete_is_not_made_again_and_what_is_torn_is(translator, tmp_
     assert len(calls) == 7
 
 
-def test_a_shard_that_another_process_is_at_is_waited_for(translator, tmp_path):
-    translate_pairs(english(), ["de"], tmp_path, translator, rows_per_shard=20)
-    for path in [*(tmp_path / "shards").glob("*.parquet")]:
-        path.unlink()
-    locks = sorted((tmp_path / "shards").glob("*.lock"))
-    with FileLock(locks[0]):
-        arguments = (english(), ["de"], tmp_path, translator)
-        other = threading.Thread(target=translate_pairs, args=arguments, kwargs={"rows_per_shard": 20})
-        other.start()
-        deadline = time.monotonic() + 20
-        while len(list((tmp_path / "shards").glob("[!.]*.parquet"))) < len(locks) - 1 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(2 * translation.PAUSE)
-        assert other.is_alive() and not locks[0].with_suffix("").exists()
-    other.join(timeout=20)
-    assert not other.is_alive() and locks[0].with_suffix("").exists()
-
-
 def test_a_killed_run_is_finished_by_two_processes_with_the_result_of_one(nllb, translator, tmp_path):
     english().save(tmp_path / "pairs")
     command = [sys.executable, "-m", "hybridlib", "translate", "--model", str(nllb), "--pairs", str(tmp_path / "pairs")]
@@ -389,12 +358,3 @@ def test_mistakes_in_pairs_are_named(translator, tmp_path):
         with pytest.raises(ValueError, match=message):
             translate_pairs(english(), languages, tmp_path / "out", translator, **options)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_command_names_mistakes(nllb, tmp_path, capsys):
-    flags = ["translate", "--model", str(nllb), "--pairs", "none.jsonl", "--languages", "de", "--output", str(tmp_path)]
-    assert main(flags) == 1
-    assert "none.jsonl: no such file" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        main(["translate", "--help"])
-    assert stop.value.code == 0 and "--rows-per-shard" in capsys.readouterr().out

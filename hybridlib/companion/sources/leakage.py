@@ -138,7 +138,7 @@ def without(corpus: ParallelPairs, leaks: Leaks, folder: Path) -> ParallelPairs:
 
 
 def _miracl_questions() -> Iterator[str]:
-    """MIRACL's dev questions: miracl-dev/topics.miracl-v1.0-<lang>-dev.tsv of $HYBRIDLIB_DATA, else from the hub."""
+    """Read MIRACL's dev questions: $HYBRIDLIB_DATA/miracl-dev/topics.miracl-v1.0-<lang>-dev.tsv, else from the hub."""
     for lang in MIRACL_LANGUAGES:
         name = f"topics.miracl-v1.0-{lang}-dev.tsv"
         path = local_or_hub(f"miracl-dev/{name}", "miracl/miracl", f"miracl-v1.0-{lang}/topics/{name}")
