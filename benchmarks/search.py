@@ -309,7 +309,7 @@ def seconds_of_a_merge(n_queries: int, k: int, shards: int = 4) -> float:
             _write_shard(path, "", torch.from_numpy(scores), torch.from_numpy(rows))
         hits, clock = _read_shard(paths[0], ""), time.perf_counter()
         for path in paths[1:]:
-            hits = _best(hits, _read_shard(path, ""), k)
+            hits = _best([hits, _read_shard(path, "")], k)
         return (time.perf_counter() - clock) / (shards - 1)
 
 

@@ -326,7 +326,7 @@ def _sentence_pairs(sources: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
 
 
 def mewsli_x(split: str | None, folder: Path | None) -> list[Published]:
-    """Read Mewsli-X: news mentions in 11 languages against all candidate entities, texts as XTREME-R's baseline has them.
+    """Read Mewsli-X: mentions in news in 11 languages against all candidate entities; texts as in XTREME-R's baseline.
 
     Of a mention "mention: sentence with { mention } marked", of an entity the sentences of its description. Reported is
     the mean of map@20 (one entity is right, so it is MRR@20) over the languages of the mentions.

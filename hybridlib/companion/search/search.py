@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from hybridlib.training.tokens import tokenizer_hash
 
 RECIPE = 2  # raised when the code comes to rank otherwise with the same arguments
 CPU_TOKENS, GPU_TOKENS = 1024, 16384  # of a batch
-QUERIES_AT_ONCE, VECTORS_AT_ONCE = 1024, 8192  # of one product of `top_k`
+QUERIES_AT_ONCE, VECTORS_AT_ONCE = 512, 4096  # of one product of `top_k`
 logger = logging.getLogger(__name__)
 
 
@@ -90,33 +90,26 @@ def search(
         raise ValueError(f"k is {k} and shard_size {shard_size}: give at least 1")
     if not len(corpus):
         raise ValueError("the corpus has no passages")
-    processes, device = all_processes(encoder.device), encoder.device
-    encoding = {"batch_tokens": batch_tokens or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS), "dtype": dtype}
+    default_tokens = CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS
+    encoding = {"batch_tokens": batch_tokens or default_tokens, "dtype": dtype}
     about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries)), "k": k}
     about |= {"encoder": _encoder_hash(encoder), "shard_size": shard_size, "score_dtype": str(score_dtype)}
     about |= {name: str(value) for name, value in encoding.items()} | {"torch": torch.__version__, "recipe": RECIPE}
-    key = _digest(about)
+    key, processes = _digest(about), all_processes(encoder.device)
     home = Path(folder) / key[:16]
-    if processes.is_main_process:
-        write_json(home / "search.json", about)
     shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
     mine = list(shards)[processes.process_index :: processes.num_processes]
-    query_vectors = None
-    for start in tqdm(mine, unit="shard", disable=not (progress and processes.is_main_process)):
-        if _read_shard(shards[start], key) is None:
-            if query_vectors is None:
-                query_vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(device)
-            texts = corpus.texts(start, min(start + shard_size, len(corpus)))
-            scores, rows = _search_shard(encoder, query_vectors, texts, start, k, encoding, score_dtype)
-            _write_shard(shards[start], key, scores, rows)
+    lacking = [start for start in mine if _read_shard(shards[start], key) is None]
+    if processes.is_main_process:
+        write_json(home / "search.json", about)
+    if lacking:
+        vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(encoder.device)
+    for start in tqdm(lacking, unit="shard", disable=not (progress and processes.is_main_process)):
+        texts = corpus.texts(start, min(start + shard_size, len(corpus)))
+        scores, rows = _search_shard(encoder, vectors, texts, start, k, encoding, score_dtype)
+        _write_shard(shards[start], key, scores, rows)
     processes.wait_for_everyone()
-    merged = _empty(len(queries), k, torch.device("cpu"))
-    for path in shards.values():
-        shard = _read_shard(path, key)
-        if shard is None:
-            raise OSError(f"{path} is missing: every process must see the same folder")
-        merged = _best(merged, shard, k)
-    return _with_ids(*merged, corpus)
+    return _with_ids(*_merged(shards.values(), key, len(queries), k), corpus)
 
 
 def top_k(
@@ -124,8 +117,8 @@ def top_k(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k vectors with the largest dot products with each query, block by block.
 
-    On a CPU `torch.topk` of every block would take longer than the products. So once k scores are known, only those
-    above the k-th are looked at.
+    On a CPU `torch.topk` of every block would take longer than the products. So what scores higher than the k-th best
+    is collected, and the k best of that are looked for only when there is twice as much of it.
 
     Args:
         queries: (Q, D), on the device that computes.
@@ -140,26 +133,34 @@ def top_k(
         ValueError: a vector is not finite.
     """
     parts = _finite(queries.to(score_dtype), "queries").split(QUERIES_AT_ONCE)
-    best = [_empty(len(part), k, queries.device) for part in parts]
+    found = [
+        [_empty(len(part), k, queries.device)] for part in parts
+    ]  # lists of scores and rows: k best, then later ones
+    cuts = [queries.new_full((len(part), 1), -torch.inf, dtype=torch.float32) for part in parts]
     for start in range(0, len(vectors), VECTORS_AT_ONCE):
         block = vectors[start : start + VECTORS_AT_ONCE].to(queries.device, score_dtype)
-        _finite(block, f"vectors {start} to {start + len(block)}")
         for i, part in enumerate(parts):
             scores = (part @ block.T).float()
-            cut = best[i][0].amin(dim=1, keepdim=True)
-            if scores.device.type == "cpu" and cut.isfinite().all():
-                scores, columns = _above(scores, cut)
-            else:
-                scores, columns = scores.topk(min(k, scores.shape[1]), sorted=False)
-            best[i] = _best(best[i], (scores, columns + start), k)
-    scores, rows = (torch.cat(column) for column in zip(*best, strict=True))
+            if not torch.isfinite(scores[0]).all():  # a vector that is not finite has no finite product
+                _finite(block, f"vectors {start} to {start + len(block)}")
+            scores, columns = _above(scores, cuts[i], k)
+            found[i].append((scores, columns + start))
+            if sum(scores.shape[1] for scores, _ in found[i]) >= 2 * k:
+                found[i] = [_best(found[i], k)]
+                cuts[i] = found[i][0][0].amin(dim=1, keepdim=True)
+    scores, rows = (torch.cat(column) for column in zip(*(_best(lists, k) for lists in found), strict=True))
     scores, places = scores.sort(dim=1, descending=True)
     return scores, rows.gather(1, places)
 
 
-def _above(scores: torch.Tensor, cut: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gather the scores (Q, n) above the cut (Q, 1), and their columns, at the left of tables as wide as needed."""
-    places = np.flatnonzero(scores.numpy() > cut.numpy())  # in a third of the time that torch takes
+def _above(scores: torch.Tensor, cut: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather the scores (Q, n) above the cut (Q, 1), and their columns, in tables as wide as needed.
+
+    A GPU finds the k best of each query sooner than what is above a cut.
+    """
+    if scores.device.type != "cpu":
+        return scores.topk(min(k, scores.shape[1]), sorted=False)
+    places = np.flatnonzero((scores > cut).numpy())  # numpy finds them in a third of the time that torch takes
     query, column = np.divmod(places, scores.shape[1])
     counts = np.bincount(query, minlength=len(scores))
     place = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -169,12 +170,10 @@ def _above(scores: torch.Tensor, cut: torch.Tensor) -> tuple[torch.Tensor, torch
     return above, columns
 
 
-def _best(
-    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the k best, in any order, of two lists of scores (Q, any) and rows."""
-    scores, rows = (torch.cat(pair, dim=1) for pair in zip(first, second, strict=True))
-    scores, places = scores.topk(k, sorted=False)  # to sort them each time would take longest
+def _best(lists: Sequence[tuple[torch.Tensor, torch.Tensor]], k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep the k best, in any order, of lists of scores (Q, any) and rows."""
+    scores, rows = (torch.cat(tables, dim=1) for tables in zip(*lists, strict=True))
+    scores, places = scores.topk(k, sorted=False)
     return scores, rows.gather(1, places)
 
 
@@ -254,6 +253,17 @@ def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | Non
         error = f"cut off or damaged ({damage})"
     logger.warning("%s: %s; these passages are searched again", path, error)
     return None
+
+
+def _merged(paths: Iterable[Path], key: str, queries: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the shards and keep the k best of all."""
+    merged = _empty(queries, k, torch.device("cpu"))
+    for path in paths:
+        shard = _read_shard(path, key)
+        if shard is None:
+            raise OSError(f"{path} is missing: every process must see the same folder")
+        merged = _best([merged, shard], k)
+    return merged
 
 
 def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hits:
