@@ -18,8 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import regex
 
-from hybridlib.companion.search.collect import JUDGEMENTS, QUERIES
-from hybridlib.companion.search.collection import Collection
+from hybridlib.companion.search.collection import JUDGEMENTS, QUERIES, Collection
 
 KINDS = ("typos", "letters")
 CLEAN = "clean"  # the name of the variant without noise
