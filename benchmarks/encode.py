@@ -24,10 +24,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from hybridlib.corpora import Benchmark, data_folder
+from hybridlib.corpora import Benchmark
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.encoder import Encoder, plan_batches
 from hybridlib.evaluation import evaluate_vectors
+from hybridlib.files import data_folder
 
 PEER_BATCHES = (8, 16, 32, 64, 128)
 # Words in XQuAD-R's English candidates and queries: deciles, from the shortest to the longest.

@@ -86,7 +86,7 @@ def time_peer(benchmark: Benchmark, scores: np.ndarray, rows: np.ndarray, ours) 
     judged = {
         q: set(part["candidate_id"]) for q, part in judged[judged["query_id"].isin(query_ids)].groupby("query_id")
     }
-    own = ours[ours["query_id"].isin(query_ids)].set_index(["query_id", "candidate_lang"])
+    own = ours[ours["query_id"].isin(query_ids)].set_index(["query_id", "pool"])
     seconds, gap = 0.0, 0.0
     for query, line in zip(query_ids, scores, strict=True):
         for lang in (*benchmark.languages, "all"):

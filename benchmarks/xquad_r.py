@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import InformationRetrievalEvaluator
 from tqdm import tqdm
 
-from hybridlib.companion.report.output import to_json
+from hybridlib.companion.report.summaries import to_json
 from hybridlib.corpora import Benchmark
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.encoder import Encoder

@@ -3,7 +3,7 @@
     python examples/dataloader.py [--pairs FILE] [--steps 50]
 
 Several processes: give the sampler `process=rank, processes=world_size` and each iterates over its slice of every
-global batch. This loop then sees negatives of its own slice only; `hybridlib.training.loop.train` gathers all of them.
+global batch. This loop then sees negatives of its own slice only; `hybridlib.training.train` gathers all of them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ which is computed in blocks of queries and never held whole.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from hybridlib.encoder import Encoder
 from hybridlib.files import replace_file, write_json
 
 BLOCK = 256  # queries scored at once: 256 x 13,014 scores are 13 MB
-KEYS = ["setting", "query_lang", "candidate_lang", "query_id", "question_id", "cluster"]
+KEYS = ["setting", "query_lang", "pool", "query_id", "question_id", "cluster"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class Evaluation:
         counts: queries and candidates per language.
         ranks: a row per query and relevant candidate: query_id, question_id, cluster, query_lang, candidate_id,
             candidate_lang, gain, rank_in_language (among the candidates of that language), rank_in_pool (among all).
-        rows: a row per query and setting that has something relevant: KEYS, then a column per measure. candidate_lang
-            is "all" for multi; rank_distance is there for multi only.
+        rows: a row per query and setting that has something relevant: KEYS, then a column per measure. pool is what was
+            searched: a language, or "all" for multi; rank_distance is there for multi only.
         excluded: queries left out of a setting because nothing is relevant in it (or, for rank_distance, in fewer than
             two languages): {"cross": {"de-en": 3}, ...}; zeros are left out.
     """
@@ -79,8 +80,7 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple
     """Vectors of all queries (Q, D) and candidates (C, D), each text encoded once; options as `Encoder.encode`'s."""
     sides = ((benchmark.queries, encoder.query_prefix), (benchmark.candidates, encoder.passage_prefix))
     queries, candidates = (
-        encoder.encode(table["text"].to_pylist(), prefix=prefix, languages=table["lang"].to_pylist(), **options)
-        for table, prefix in sides
+        encoder.encode(table["text"].to_pylist(), prefix=prefix, **options) for table, prefix in sides
     )
     return queries, candidates
 
@@ -88,7 +88,7 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple
 def evaluate_vectors(
     benchmark: Benchmark, queries: torch.Tensor, candidates: torch.Tensor, *, measures: Sequence[str] = metrics.MEASURES
 ) -> Evaluation:
-    """The same from vectors: (Q, D) and (C, D), in the order of the benchmark's tables."""
+    """Rank and measure what is encoded already: vectors (Q, D) and (C, D), in the order of the benchmark's tables."""
     ranks = rank_relevant(benchmark, queries, candidates)
     rows = rows_from_ranks(ranks, measures)
     excluded = _excluded(benchmark, rows)
@@ -131,12 +131,12 @@ def rank_relevant(benchmark: Benchmark, queries: torch.Tensor, candidates: torch
     span = {lang: _span(lang_of_column == lang) for lang in benchmark.languages}
     column = position[table["candidate_row"].to_numpy()]
     query_row = table["query_row"].to_numpy()
-    spoken = table["candidate_lang"].to_numpy()
+    candidate_lang = table["candidate_lang"].to_numpy()
     in_language, in_pool = np.empty(len(table)), np.empty(len(table))
     for start, scores in blocks:
-        mine = np.arange(*np.searchsorted(query_row, [start, start + len(scores)]))
-        for lang in np.unique(spoken[mine].astype(str)):
-            entries = mine[spoken[mine] == lang]
+        block = np.arange(*np.searchsorted(query_row, [start, start + len(scores)]))
+        for lang in np.unique(candidate_lang[block].astype(str)):
+            entries = block[candidate_lang[block] == lang]
             rows, first, last = query_row[entries] - start, *span[lang]
             in_pool[entries] = _ranks(scores, rows, column[entries])
             in_language[entries] = _ranks(scores[:, first:last], rows, column[entries] - first)
@@ -147,11 +147,9 @@ def rank_relevant(benchmark: Benchmark, queries: torch.Tensor, candidates: torch
 def rows_from_ranks(ranks: pd.DataFrame, measures: Sequence[str] = metrics.MEASURES) -> pd.DataFrame:
     """Measures per query and setting from ranks of relevant candidates; see `Evaluation.rows`."""
     setting = np.where(ranks["query_lang"] == ranks["candidate_lang"], "mono", "cross")
-    single = ranks.assign(setting=setting, rank=ranks["rank_in_language"])
-    pooled = ranks.assign(setting="multi", rank=ranks["rank_in_pool"])
-    spoken = pooled["candidate_lang"]
-    both = [_measured(single, measures), _measured(pooled.assign(candidate_lang="all"), measures, spoken)]
-    return pd.concat(both, ignore_index=True)
+    single = ranks.assign(setting=setting, pool=ranks["candidate_lang"], rank=ranks["rank_in_language"])
+    multi = ranks.assign(setting="multi", pool="all", rank=ranks["rank_in_pool"])
+    return pd.concat([_measured(single, measures), _measured(multi, measures)], ignore_index=True)
 
 
 def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
@@ -164,26 +162,26 @@ def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
 
 
 def _span(inside: np.ndarray) -> tuple[int, int]:
+    """The first and one past the last true entry: a language's candidates stand side by side."""
     places = np.flatnonzero(inside)
     return int(places[0]), int(places[-1]) + 1
 
 
 def _ranks(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """1 + candidates scored higher + candidates scored equal that stand before; (entries,) int64."""
-    own = scores[rows, columns][:, None]
+    relevant = scores[rows, columns][:, None]
     whole = len(rows) == len(scores) and (rows == np.arange(len(rows))).all()
     lines = scores if whole else scores[rows]  # a copy only where some query has no or several entries
-    rank = 1 + np.count_nonzero(lines > own, axis=1)
-    equal = lines == own
+    rank = 1 + np.count_nonzero(lines > relevant, axis=1)
+    equal = lines == relevant
     tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
     for i in tied:
         rank[i] += np.count_nonzero(equal[i, : columns[i]])
     return rank
 
 
-def _measured(frame: pd.DataFrame, measures: Sequence[str], spoken: pd.Series | None = None) -> pd.DataFrame:
-    """One row per query, setting and candidate language with its measures."""
-    frame = frame.assign(spoken=frame["candidate_lang"] if spoken is None else spoken)
+def _measured(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """One row per query and pool with its measures; a pool of one language has no rank distance."""
     group = frame.groupby(KEYS, sort=False, observed=True).ngroup().to_numpy()
     order = np.argsort(group, kind="stable")
     frame, group = frame.iloc[order], group[order]
@@ -192,24 +190,20 @@ def _measured(frame: pd.DataFrame, measures: Sequence[str], spoken: pd.Series | 
     ranking = metrics.Ranking(group, rank, frame["gain"].to_numpy(dtype=np.float64), n)
     rows = frame[KEYS].iloc[np.unique(group, return_index=True)[1]].reset_index(drop=True)
     values = {name: metrics.measure(name, ranking) for name in measures}
-    if spoken is None:
-        values["rank_distance"] = np.full(n, np.nan)
-    else:
-        values["rank_distance"] = metrics.rank_distance(group, frame["spoken"].to_numpy(), rank, n)
+    values["rank_distance"] = metrics.rank_distance(group, frame["candidate_lang"].to_numpy(), rank, n)
     return pd.concat([rows, pd.DataFrame(values)], axis=1)
 
 
 def _excluded(benchmark: Benchmark, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
-    counts = benchmark.counts()
-    present = rows.groupby(["setting", "query_lang", "candidate_lang"]).size()
-    distance = rows[rows["rank_distance"].notna()].groupby("query_lang").size()
+    """Queries without a row, per setting and pool; see `Evaluation.excluded`."""
+    queries = {lang: count["queries"] for lang, count in benchmark.counts().items()}
+    present = rows.groupby(["setting", "query_lang", "pool"]).size()
+    distances = rows[rows["rank_distance"].notna()].groupby("query_lang").size()
     excluded: dict[str, dict[str, int]] = {"mono": {}, "cross": {}, "multi": {}, "rank_distance": {}}
-    for a in benchmark.languages:
-        total = counts[a]["queries"]
-        excluded["mono"][a] = total - present.get(("mono", a, a), 0)
-        excluded["multi"][a] = total - present.get(("multi", a, "all"), 0)
-        excluded["rank_distance"][a] = total - distance.get(a, 0)
-        for b in benchmark.languages:
-            if a != b:
-                excluded["cross"][f"{a}-{b}"] = total - present.get(("cross", a, b), 0)
-    return {key: {name: int(n) for name, n in part.items() if n} for key, part in excluded.items()}
+    for a, b in itertools.product(benchmark.languages, repeat=2):
+        setting, name = ("mono", a) if a == b else ("cross", f"{a}-{b}")
+        excluded[setting][name] = queries[a] - present.get((setting, a, b), 0)
+    for lang, n in queries.items():
+        excluded["multi"][lang] = n - present.get(("multi", lang, "all"), 0)
+        excluded["rank_distance"][lang] = n - distances.get(lang, 0)
+    return {setting: {name: int(n) for name, n in part.items() if n} for setting, part in excluded.items()}

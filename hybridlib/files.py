@@ -1,14 +1,9 @@
-"""Files: written whole or not at all, read with errors that name the place, fetched pinned and checked.
+"""Files: written whole or not at all, read with errors that name the place, fetched from public sources and pinned.
 
-Files of Hugging Face repositories, pinned: what a first download brought, every later one must bring again.
-
-A lock file in the cache folder (`lock_file`) holds commit, size and SHA-256 of each file fetched. The files lie in
-huggingface_hub's own cache ($HF_HUB_CACHE), shared with every other program; HF_HUB_OFFLINE, HF_ENDPOINT and
-HF_TOKEN work as they do everywhere. No loading script is ever run: a file is only fetched.
-
-What huggingface_hub leaves open is done here: over plain HTTP it compares sizes, not contents, so the content is
-checked against the hash that the hub itself states (the ETag: SHA-256 of an LFS file, git's blob id of a small one).
-It tries again by itself five times, and goes on where a connection was cut; a failed download leaves no part behind.
+huggingface_hub downloads, goes on where a connection was cut, and keeps files in its own cache ($HF_HUB_CACHE), shared
+with every other program; HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN work as they do everywhere. What this module adds: a
+record of the commits that the first downloads brought (`lock_file`), which later downloads ask for, and a comparison of
+what came over plain HTTP with the checksum that the hub states; there huggingface_hub compares sizes only.
 """
 
 from __future__ import annotations
@@ -18,7 +13,6 @@ import hashlib
 import http.client
 import json
 import os
-import re
 import shutil
 import time
 import urllib.error
@@ -30,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -39,6 +33,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils.sha import git_hash
 
 
 @contextmanager
@@ -70,7 +65,7 @@ def write_json(path: Path, content: dict) -> None:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """The same for a folder: its old content stays until the new one is complete.
+    """Give a temporary folder beside `folder` that takes its place when the block ends well; else the old one stays.
 
     Raises:
         OSError: the folder cannot be made or written; the text names it.
@@ -100,14 +95,50 @@ def make_parent(path: Path) -> None:
         ) from error
 
 
-# ---- reading files from elsewhere
-
-_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
+# ---- where files lie
 
 
 def cache_folder() -> Path:
     """Where downloads are kept, shared by all runs: $HYBRIDLIB_CACHE, else .cache/hybridlib in the user's home."""
     return Path(os.environ.get("HYBRIDLIB_CACHE") or Path.home() / ".cache" / "hybridlib").expanduser()
+
+
+def data_folder() -> Path | None:
+    """Folder with local copies of the public data sets ($HYBRIDLIB_DATA), or None where the variable is not set."""
+    folder = os.environ.get("HYBRIDLIB_DATA")
+    return Path(folder).expanduser() if folder else None
+
+
+def local_file(relative: str | Path, folder: Path | None = None) -> Path | None:
+    """`<folder>/<relative>`, or that with .gz behind it, where there is such a file, else None.
+
+    Args:
+        folder: default $HYBRIDLIB_DATA.
+    """
+    folder = folder or data_folder()
+    paths = [Path(folder) / f"{relative}{suffix}" for suffix in ("", ".gz")] if folder else []
+    return next((path for path in paths if path.is_file()), None)
+
+
+def local_or_hub(
+    relative: str | Path, repo: str, filename: str, *, revision: str | None = None, folder: Path | None = None
+) -> Path:
+    """A file of a public data set: the copy in $HYBRIDLIB_DATA where there is one, else from the hub by `fetch`.
+
+    Args:
+        relative: path of the copy in the folder, with or without .gz.
+        repo, filename, revision: as for `fetch`.
+        folder: default $HYBRIDLIB_DATA.
+
+    Raises:
+        OSError, ValueError: as `fetch`.
+    """
+    return local_file(relative, folder) or fetch(repo, filename, revision=revision)
+
+
+# ---- reading
+
+_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -126,6 +157,12 @@ def read_bytes(path: Path) -> bytes:
         raise ValueError(_torn(path, error)) from error
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def check_content(data: bytes, *, size: int, sha256: str, where: object) -> None:
     """Compare uncompressed bytes with what is pinned.
 
@@ -134,9 +171,9 @@ def check_content(data: bytes, *, size: int, sha256: str, where: object) -> None
     """
     if len(data) != size:
         raise ValueError(f"{where}: {len(data)} bytes (uncompressed) where {size} are expected; {_REPLACE}")
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{where}: its sha256 is {found}, not the expected {sha256}; {_REPLACE}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise ValueError(f"{where}: its sha256 is {digest}, not the expected {sha256}; {_REPLACE}")
 
 
 def parse_json(data: bytes, path: object, line: int = 1) -> Any:
@@ -146,11 +183,11 @@ def parse_json(data: bytes, path: object, line: int = 1) -> Any:
         ValueError: not UTF-8 or not JSON; the text names file, line and place.
     """
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
-        line += data.count(b"\n", 0, error.start)
+        line += error.object.count(b"\n", 0, error.start)
         raise ValueError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
+            f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(
@@ -175,36 +212,6 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             raise ValueError(_torn(path, error, f", after line {number}")) from error
 
 
-def download(url: str, *, size: int, sha256: str, attempts: int = 3, pause: float = 1.0, timeout: float = 30) -> bytes:
-    """Fetch a small file whose size and SHA-256 are known. Tries again after a cut connection; keeps no part of it.
-
-    Args:
-        pause: seconds before the second attempt; it doubles from one to the next.
-        timeout: seconds the server may stay silent.
-
-    Raises:
-        ConnectionError: no attempt brought the whole file, or the server refused.
-        ValueError: the whole file came and is not the pinned one.
-    """
-    for attempt in range(attempts):
-        time.sleep(pause * 2 ** (attempt - 1) if attempt else 0)
-        try:
-            with urllib.request.urlopen(url, timeout=timeout) as response:
-                data = response.read(size + 1)
-        except urllib.error.HTTPError as error:
-            failure = f"the server answered {error.code} {error.reason}"
-            if error.code < 500:  # asking again would not help
-                raise ConnectionError(f"{url}: {failure}") from error
-        except (OSError, http.client.HTTPException) as error:
-            failure = str(error)
-        else:
-            if len(data) >= size:
-                check_content(data, size=size, sha256=sha256, where=url)
-                return data
-            failure = f"the connection was cut after {len(data)} of {size} bytes"
-    raise ConnectionError(f"{url}: {failure} ({attempts} attempts)")
-
-
 _REPLACE = "this is not the pinned version or it is damaged: remove it and get it again"
 
 
@@ -212,18 +219,44 @@ def _torn(path: Path, error: Exception, place: str = "") -> str:
     return f"{path}{place}: torn or no gzip file ({error}); get it again"
 
 
-# ---- files of Hugging Face repositories
+# ---- downloads
 
-CHUNK = 1 << 20  # bytes read at once for a checksum
+ATTEMPTS = 3
+
+
+def download(url: str, *, size: int, sha256: str) -> bytes:
+    """Fetch a small file whose size and SHA-256 are known. Tries again after a cut connection; keeps no part of it.
+
+    Raises:
+        ConnectionError: no attempt brought the whole file, or the server refused.
+        ValueError: the whole file came and is not the pinned one.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response:
+                data = response.read(size + 1)
+        except urllib.error.HTTPError as error:
+            failure = f"the server answered {error.code} {error.reason}"
+            if error.code < 500:  # asking again would not help
+                break
+        except (OSError, http.client.HTTPException) as error:
+            failure = str(error)
+        else:
+            if len(data) >= size:
+                check_content(data, size=size, sha256=sha256, where=url)
+                return data
+            failure = f"the connection was cut after {len(data)} of {size} bytes"
+        time.sleep(2**attempt)
+    raise ConnectionError(f"{url}: {failure}")
 
 
 def lock_file() -> Path:
-    """The JSON file that says which commit, size and SHA-256 each file fetched so far had."""
+    """The JSON file that says which commit of each repository and revision the first download brought."""
     return cache_folder() / "hub-lock.json"
 
 
 def fetch(repo: str, filename: str, *, revision: str | None = None, repo_type: str = "dataset") -> Path:
-    """Path of a repository's file in the local cache; downloads it where it is lacking, checks it in any case.
+    """Path of a repository's file in huggingface_hub's cache, where it is downloaded if it is lacking.
 
     Args:
         revision: commit, branch or tag; None is the main branch. The first download writes into the lock file which
@@ -234,146 +267,78 @@ def fetch(repo: str, filename: str, *, revision: str | None = None, repo_type: s
         FileNotFoundError: no such repository, revision or file; or it is not in the cache and the hub is off limits.
         PermissionError: the repository is gated or private; the text says what to do.
         ConnectionError: the network or the hub failed, or asks for patience; the text says what to do.
-        ValueError: the content is not what the hub or the lock file says.
+        ValueError: the content that came is not what the hub states, or the lock file is damaged.
     """
     what = f"{repo_type} {repo}, {filename} at {revision or 'main'}"
-    key = f"{repo_type}s/{repo}@{revision or 'main'}/{filename}"
-    known = _read_lock().get(key)
-    commit = known["revision"] if known else revision
+    key = f"{repo_type}s/{repo}@{revision or 'main'}"
+    commits = _read_lock()
+    commit = commits.get(key, revision)
+    cached = try_to_load_from_cache(repo, filename, revision=commit, repo_type=repo_type)
     try:
         path = Path(hf_hub_download(repo, filename, repo_type=repo_type, revision=commit))
     except Exception as error:  # the client's own, the network's, the disk's
-        clear = explained(error, what, repo, repo_type)
+        clear = explained(error, what)
         raise clear from (None if clear is error else error)
-    sha256 = verify(path, what) or _sha256(path)
-    found = {"revision": _commit(path, filename), "size": path.stat().st_size, "sha256": sha256}
-    if known is None:
-        _record(key, found)
-    elif found != known:
-        wrong = next(name for name in known if found.get(name) != known[name])
-        raise ValueError(
-            f"{what}: {wrong} is {found.get(wrong)}, but {lock_file()} records {known[wrong]} from the first download; "
-            f"remove {path} and run again, or, if the other version is wanted, remove the entry {key!r} there"
-        )
+    if str(path) != cached:
+        verify(path, what)
+    if key not in commits:
+        _record(key, path.parents[len(PurePosixPath(filename).parts) - 1].name)  # .../snapshots/<commit>/<filename>
     return path
 
 
-def stated_size(repo: str, filename: str, *, revision: str | None = None, repo_type: str = "dataset") -> int | None:
-    """Bytes of a file as the hub states them, without fetching it; None: no answer."""
-    url = hf_hub_url(repo, filename, repo_type=repo_type, revision=revision)
-    try:
-        return get_hf_file_metadata(url, timeout=10).size
-    except Exception:  # the client's, the network's: a size is not worth a stop
-        return None
-
-
-def _commit(path: Path, filename: str) -> str:
-    """The commit a cached file belongs to: its path is .../snapshots/<commit>/<filename>."""
-    return path.parents[len(PurePosixPath(filename).parts) - 1].name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _git_blob(path: Path) -> str:
-    """The id git gives to the file's content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as stream:
-        while part := stream.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def verify(path: Path, what: str) -> str | None:
+def verify(path: Path, what: str) -> None:
     """Compare a cached file with the checksum the hub states, which its blob is named after; no link, no comparison.
-
-    Returns:
-        The SHA-256 where that is what was compared: for files in LFS.
 
     Raises:
         ValueError: they differ; the file has been removed from the cache.
     """
-    if not path.is_symlink():
-        return None
-    blob = path.parent / os.readlink(path)
-    stated = blob.name
-    if re.fullmatch("[0-9a-f]{64}", stated):
-        found = _sha256(path)
-    elif re.fullmatch("[0-9a-f]{40}", stated):
-        found = _git_blob(path)
-    else:
-        return None
-    if found != stated:
+    blob = path.parent / os.readlink(path) if path.is_symlink() else None
+    if blob is None or len(blob.name) not in (40, 64):
+        return
+    in_lfs = len(blob.name) == 64  # named after its SHA-256, and a small file after git's id of it
+    checksum = sha256_of(blob) if in_lfs else git_hash(blob.read_bytes())
+    if checksum != blob.name:
         blob.unlink()
         path.unlink()
         raise ValueError(
-            f"{what}: the hub states the checksum {stated}, the content has {found}; it was damaged on its way or in "
-            "the cache and has been removed there: run again"
+            f"{what}: the hub states the checksum {blob.name}, the content has {checksum}; it was damaged on its way "
+            "and has been removed from the cache: run again"
         )
-    return found if len(found) == 64 else None
 
 
-# ---- the lock file
-
-
-def _read_lock() -> dict[str, dict]:
+def _read_lock() -> dict[str, str]:
     path = lock_file()
-    if not path.exists():
-        return {}
-    content = parse_json(path.read_bytes(), path)
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-        raise ValueError(f"{path}: no lock file of this package; move it away and run again")
-    return content["files"]
+    content = parse_json(path.read_bytes(), path) if path.exists() else {"commits": {}}
+    if not isinstance(content, dict) or not isinstance(content.get("commits"), dict):
+        raise ValueError(f"{path}: no lock file of this version of the package; move it away and run again")
+    return content["commits"]
 
 
-def _record(key: str, found: dict) -> None:
+def _record(key: str, commit: str) -> None:
     make_parent(lock_file())
     with FileLock(f"{lock_file()}.lock"):
-        write_json(lock_file(), {"files": dict(sorted({**_read_lock(), key: found}.items()))})
+        write_json(lock_file(), {"commits": dict(sorted({**_read_lock(), key: commit}.items()))})
 
 
-# ---- errors
-
-
-def explained(error: Exception, what: str, repo: str, repo_type: str) -> Exception:
+def explained(error: Exception, what: str) -> Exception:
     """What the hub's client raised as an error that says what to do; as it is where the disk or a name is wrong."""
     if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
         return error
-    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo}"
     # LocalEntryNotFoundError only says that the cache is empty, its cause why the hub gave none.
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-    if cause is None or isinstance(cause, OfflineModeIsEnabled):
-        return FileNotFoundError(
-            f"{what}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads; unset it once, "
-            "or copy the cache of another machine there"
-        )
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    if isinstance(cause, GatedRepoError):
-        return PermissionError(
-            f"{what}: access is restricted. Accept the conditions at {page}, then log in with `hf auth login` or set "
-            "HF_TOKEN, and run again"
-        )
-    if isinstance(cause, RevisionNotFoundError):
-        return FileNotFoundError(f"{what}: {page} has no such revision; give another, or remove it from {lock_file()}")
-    if isinstance(cause, RepositoryNotFoundError):
-        return FileNotFoundError(
-            f"{what}: there is no {page}, or it is private: check the name; for a private one log in with "
-            "`hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(cause, EntryNotFoundError):
-        return FileNotFoundError(f"{what}: {page} has no such file at this revision; its layout may have changed")
-    if status in (401, 403):
-        return PermissionError(f"{what}: {page} refuses access ({status}); log in with `hf auth login` or set HF_TOKEN")
-    if status == 429:
-        return ConnectionError(
-            f"{what}: the hub asks for fewer requests (429); wait some minutes, or log in, and run again"
-        )
-    if status is not None and status >= 500:
-        return ConnectionError(f"{what}: the hub has failed ({status}), in several attempts; run again later")
-    reason = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
-    return ConnectionError(
-        f"{what}: the download failed ({reason}); check the network and HF_ENDPOINT ({constants.ENDPOINT}) and run "
-        "again, no damaged part is kept"
-    )
+    if isinstance(error, LocalEntryNotFoundError):
+        error = error.__cause__ or OfflineModeIsEnabled()
+    log_in = "log in with `hf auth login` or set HF_TOKEN"
+    if isinstance(error, OfflineModeIsEnabled):
+        kind = FileNotFoundError
+        advice = f"not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads; unset it once"
+    elif isinstance(error, GatedRepoError):
+        kind = PermissionError
+        advice = f"access is restricted. Accept the conditions on its page, then {log_in}"
+    elif isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)):
+        kind = FileNotFoundError
+        advice = f"there is no such repository, revision or file: check the names; if it is private, {log_in}"
+    else:
+        kind = ConnectionError
+        advice = f"the download failed; check the network and {constants.ENDPOINT}, and run again"
+    reason = str(error).strip().partition("\n")[0]
+    return kind(f"{what}: {advice} ({type(error).__name__}: {reason})")

@@ -13,23 +13,19 @@ import torch.nn.functional as F
 def info_nce(
     q: torch.Tensor,
     p: torch.Tensor,
-    target: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
     *,
     temperature: float,
     symmetric: bool = False,
-    total: int | None = None,
 ) -> torch.Tensor:
     """Mean over queries of -log softmax of the right passage among all passages that are not masked.
 
     Args:
         q: (B, D) query vectors, L2-normalised for cosine similarity.
-        p: (P, D) passage vectors, P >= B: the positives of the batch and, after them, explicit negatives.
-        target: (B,) column of each query's positive; None means column i for query i.
-        mask: (B, P) True where a passage is no negative of the query; the target itself is never masked.
+        p: (P, D) passage vectors, P >= B: the positive of query i in row i and, after them, explicit negatives.
+        mask: (B, P) True where a passage is no negative of the query; its own positive is never masked.
         temperature: > 0; scores are divided by it (scale = 1 / temperature).
         symmetric: average with the loss of finding the query of each positive among the queries.
-        total: what the sum is divided by; None means B. With the batch spread over processes, the global batch size.
 
     Returns:
         A scalar in nats.
@@ -38,17 +34,14 @@ def info_nce(
         ValueError: shapes do not fit, or the temperature is not positive.
     """
     _check(q, p, temperature)
-    rows = torch.arange(len(q), device=q.device)
-    target = rows if target is None else target
+    target = torch.arange(len(q), device=q.device)  # query i is answered by column i
     scores = q @ p.T / temperature  # (B, P)
     if mask is not None:
-        keep = mask.clone()
-        keep[rows, target] = False
-        scores = scores.masked_fill(keep, float("-inf"))
+        scores = scores.masked_fill(mask.clone().fill_diagonal_(False), float("-inf"))
     loss = F.cross_entropy(scores, target, reduction="sum")
     if symmetric:
-        loss = (loss + F.cross_entropy(scores[:, target].T, rows, reduction="sum")) / 2
-    return loss / (len(q) if total is None else total)
+        loss = (loss + F.cross_entropy(scores[:, : len(q)].T, target, reduction="sum")) / 2
+    return loss / len(q)
 
 
 def not_negatives(

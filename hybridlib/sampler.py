@@ -17,6 +17,7 @@ import pandas as pd
 
 from hybridlib.corpora.base import PairGroup, ParallelPairs
 
+ALPHA = 0.5  # of hybrid where none is given
 STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
 MIXTURES = ("language-first", "dataset-first")
 REDRAWS = 20  # rounds of redrawing queries that a batch already holds, before the rest is looked for one by one
@@ -85,7 +86,8 @@ class BatchSampler:
             X-X (LAReQA's): each triple in one language, the batch mixed. En-En: English only.
         batch_size: triples in a global batch.
         steps: number of batches, the sampler's length.
-        alpha: share of monolingual batches of hybrid, in [0, 1]; None means 0.5. No other strategy takes it.
+        alpha: share of monolingual batches of hybrid, in [0, 1]; None means 0.5. No other strategy takes it: their
+            attribute `alpha` is None.
         languages: training languages; None means all of the corpus.
         seed: same seed, same batches; independent of the seed of the weights.
         mixture: "language-first" draws a language (or an ordered pair of languages) uniformly, then a pair of texts
@@ -120,21 +122,16 @@ class BatchSampler:
         self.corpus, self.strategy, self.batch_size, self.steps = corpus, strategy, batch_size, steps
         self.seed, self.mixture, self.start = seed, mixture, start
         self.process, self.processes = process, processes
-        self.alpha = _checked_alpha(strategy, alpha)
-        self.languages = _checked_languages(corpus, strategy, languages)
-        if mixture not in MIXTURES:
-            raise ValueError(f"mixture must be one of {', '.join(MIXTURES)}, not {mixture!r}")
-        if batch_size < 1 or steps < 0:
-            raise ValueError(f"batch_size must be at least 1 and steps at least 0, not {batch_size} and {steps}")
+        self.alpha = ALPHA if strategy == "hybrid" and alpha is None else alpha
+        self.languages = tuple(corpus.languages if languages is None else languages)
+        self._check_arguments()
         self._query = corpus.query_rows
         self._choices = {mode: self._make_choices(mode) for mode in self.modes}
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Kinds of batches that this strategy can draw."""
-        if self.strategy != "hybrid":
-            return (self.strategy,)
-        return tuple(mode for mode, share in (("x-x-mono", self.alpha), ("x-y", 1 - self.alpha)) if share > 0)
+        return tuple(mode for mode, weight in _weights(self.strategy, self.alpha).items() if weight > 0)
 
     def __len__(self) -> int:
         return self.steps
@@ -146,7 +143,9 @@ class BatchSampler:
     def batch(self, step: int) -> Batch:
         """The global batch of a step, whatever was drawn before."""
         rng = np.random.default_rng((self.seed, step))
-        mode = ("x-x-mono" if rng.random() < self.alpha else "x-y") if self.strategy == "hybrid" else self.strategy
+        mode = self.strategy
+        if mode == "hybrid":
+            mode = "x-x-mono" if rng.random() < self.alpha else "x-y"
         choices = self._choices[mode]
         whole = mode in ("x-x-mono", "en-en")
         drawn = choices.draw(rng, 1 if whole else self.batch_size)
@@ -156,10 +155,34 @@ class BatchSampler:
 
     def shares(self) -> pd.DataFrame:
         """Expected share of the places of all batches by mode, source, query and passage language; they add up to 1."""
-        weight = {"x-x-mono": self.alpha, "x-y": 1 - self.alpha} if self.strategy == "hybrid" else {}
+        weights = _weights(self.strategy, self.alpha)
         return pd.concat(
-            [choices.shares(mode, weight.get(mode, 1.0)) for mode, choices in self._choices.items()], ignore_index=True
+            [choices.shares(mode, weights[mode]) for mode, choices in self._choices.items()], ignore_index=True
         )
+
+    def _check_arguments(self) -> None:
+        """Refuse arguments that are wrong whatever the corpus' pairs are."""
+        strategy, languages, alpha = self.strategy, self.languages, self.alpha
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+        if strategy != "hybrid" and alpha is not None:
+            raise ValueError(f"alpha belongs to the strategy hybrid; leave it out for {strategy}")
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is a probability and must be in [0, 1], not {alpha}")
+        if self.mixture not in MIXTURES:
+            raise ValueError(f"mixture must be one of {', '.join(MIXTURES)}, not {self.mixture!r}")
+        if self.batch_size < 1 or self.steps < 0:
+            sizes = f"{self.batch_size} and {self.steps}"
+            raise ValueError(f"batch_size must be at least 1 and steps at least 0, not {sizes}")
+        if unknown := [lang for lang in languages if lang not in self.corpus.languages]:
+            known = " ".join(self.corpus.languages)
+            raise ValueError(f"{self.corpus.name} has no language {unknown[0]!r}; it has {known}")
+        if not languages or len(set(languages)) < len(languages):
+            raise ValueError(f"languages must name at least one language and none twice, not {languages}")
+        if strategy in ("x-y", "hybrid") and len(languages) < 2:
+            raise ValueError(f"{strategy} needs at least two training languages, not only {languages[0]!r}")
+        if strategy == "en-en" and "en" not in languages:
+            raise ValueError(f"en-en trains on English only, and 'en' is not among the languages {' '.join(languages)}")
 
     def _make_choices(self, mode: str) -> Choices:
         languages = ("en",) if mode == "en-en" else self.languages
@@ -249,9 +272,9 @@ class Choices:
         """Data sets by their number of pairs, languages uniformly within a data set; one data set if not by source."""
         probability = np.zeros(len(self.pools))
         for source in np.unique(self.source):
-            mine = np.flatnonzero(self.source == source)
-            rows = {(group.start, group.stop) for i in mine for group in self.groups[i]}
-            probability[mine] = sum(stop - start for start, stop in rows) / len(mine)
+            kinds = np.flatnonzero(self.source == source)
+            rows = {(group.start, group.stop) for i in kinds for group in self.groups[i]}
+            probability[kinds] = sum(stop - start for start, stop in rows) / len(kinds)
         return probability / probability.sum() if len(probability) else probability
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -265,8 +288,8 @@ class Choices:
         positions = np.minimum((rng.random(len(places)) * sizes).astype(np.int64), sizes - 1)
         pair = np.empty(len(places), dtype=np.int64)
         for kind in np.unique(places):
-            mine = places == kind
-            pair[mine] = self.pools[kind].rows(positions[mine])
+            same = places == kind
+            pair[same] = self.pools[kind].rows(positions[same])
         return pair
 
     def name(self, i: int) -> str:
@@ -292,17 +315,24 @@ def expected_shares(
     strategy: str,
     languages: Sequence[str],
     *,
-    alpha: float = 0.5,
+    alpha: float | None = None,
     mixture: str = MIXTURES[0],
 ) -> pd.DataFrame:
-    """What `BatchSampler.shares` would say of a corpus of which only the sizes of the groups are known.
+    """Expected shares, as `BatchSampler.shares` has them, of a corpus of which only the sizes of its groups are known.
 
-    Languages that a strategy finds no pairs in are left out rather than refused.
+    Languages that a strategy finds no pairs in are left out rather than refused. `alpha` None means 0.5.
     """
-    weight = {"x-x-mono": alpha, "x-y": 1 - alpha} if strategy == "hybrid" else {strategy: 1.0}
     by_source = mixture == "dataset-first"
-    choices = {mode: Choices(groups, _kinds(mode, languages), by_source=by_source) for mode in weight}
-    return pd.concat([choices[mode].shares(mode, weight[mode]) for mode in weight], ignore_index=True)
+    parts = [
+        Choices(groups, _kinds(mode, languages), by_source=by_source).shares(mode, weight)
+        for mode, weight in _weights(strategy, ALPHA if alpha is None else alpha).items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _weights(strategy: str, alpha: float | None) -> dict[str, float]:
+    """Probability of each mode that a batch of the strategy can have."""
+    return {"x-x-mono": alpha, "x-y": 1 - alpha} if strategy == "hybrid" else {strategy: 1.0}
 
 
 def _kinds(mode: str, languages: Sequence[str]) -> list[tuple[str, str]]:
@@ -310,31 +340,6 @@ def _kinds(mode: str, languages: Sequence[str]) -> list[tuple[str, str]]:
     if mode == "x-y":
         return [(a, b) for a in languages for b in languages if a != b]
     return [(lang, lang) for lang in (("en",) if mode == "en-en" else languages)]
-
-
-def _checked_alpha(strategy: str, alpha: float | None) -> float:
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
-    if strategy != "hybrid" and alpha is not None:
-        raise ValueError(f"alpha belongs to the strategy hybrid; leave it out for {strategy}")
-    alpha = 0.5 if alpha is None else alpha
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is a probability and must be in [0, 1], not {alpha}")
-    return float(alpha)
-
-
-def _checked_languages(corpus: ParallelPairs, strategy: str, languages: Sequence[str] | None) -> tuple[str, ...]:
-    languages = tuple(corpus.languages if languages is None else languages)
-    unknown = [lang for lang in languages if lang not in corpus.languages]
-    if unknown:
-        raise ValueError(f"{corpus.name} has no language {unknown[0]!r}; it has {' '.join(corpus.languages)}")
-    if not languages or len(set(languages)) < len(languages):
-        raise ValueError(f"languages must name at least one language and none twice, not {languages}")
-    if strategy in ("x-y", "hybrid") and len(languages) < 2:
-        raise ValueError(f"{strategy} needs at least two training languages, not only {languages[0]!r}")
-    if strategy == "en-en" and "en" not in languages:
-        raise ValueError(f"en-en trains on English only, and 'en' is not among the languages {' '.join(languages)}")
-    return languages
 
 
 def _too_few(mode: str, where: str, n_queries: int, batch_size: int) -> str:

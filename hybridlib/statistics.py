@@ -2,14 +2,13 @@
 
 The unit is the cluster (paragraph, subject, else the query), drawn or swapped jointly over all languages: one question
 in 11 languages is not 11 questions, and its values in 11 languages go up and down together. The statistic is the macro
-mean: the mean over cells (a cell is a language, or a language pair) of the cell's mean over its queries.
-All of it needs sums and counts per cluster and cell only, so a thousand resamples are one matrix product.
+mean: the mean over cells (a query language and the pool that is searched) of the cell's mean over its queries.
+All of it needs sums and counts per cluster and cell only, so a thousand resamples are one matrix product. All intervals
+are of 95 %.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,22 +16,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-MOST_GROUPS = 20_000  # of languages: above that they are drawn
+CELL = ("query_lang", "pool")
+ENDS = (0.025, 0.975)  # of a 95 % percentile interval
 BLOCK_ENTRIES = 2_000_000  # of a weight matrix (resamples, clusters): 16 MB at a time
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
-    """What is left of the rows: sums and counts of one value, both (n_clusters, n_cells) float64.
+    """Sums and counts of one value by cluster and cell, both (n_clusters, n_cells) float64: all that tests need.
 
     clusters: pd.Index of the n_clusters names, sorted. cells: pd.MultiIndex of the n_cells cells, sorted, its level
-    names are the cell columns. Every cell and every cluster holds at least one value.
+    names are the cell columns. Every cell and every cluster holds at least one value. weights: (n_cells,) float64, how
+    much each cell counts in the macro mean; None: all the same.
     """
 
     sums: np.ndarray
     counts: np.ndarray
     clusters: pd.Index
     cells: pd.MultiIndex
+    weights: np.ndarray | None = None
 
 
 class Interval(NamedTuple):
@@ -52,15 +54,6 @@ class PairedTest(NamedTuple):
     p: float
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation, its interval, and the two-sided p-value of the permutation test."""
-
-    rho: float
-    low: float
-    high: float
-    p: float
-
-
 class Spread(NamedTuple):
     """Mean and sample standard deviation over n runs that differ in their seed."""
 
@@ -70,38 +63,30 @@ class Spread(NamedTuple):
 
 
 def cluster_sums(
-    frame: pd.DataFrame,
-    value: str,
-    *,
-    cluster: str = "cluster",
-    cell: str | Sequence[str] = ("query_lang", "candidate_lang"),
+    frame: pd.DataFrame, value: str, *, cluster: str = "cluster", cell: str | Sequence[str] = CELL
 ) -> ClusterSums:
     """Sum up the rows of `frame` (one per query and cell) by cluster and cell.
 
     NaN in `value` is left out, with cells and clusters that hold nothing else. Rows of several seeds may stand
-    together: a cell's mean is then over queries and seeds.
-    Errors: ValueError for a missing column, a missing cluster or cell name, or no value at all.
+    together: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number above 0
+    per cell: how much the cell counts in the macro mean (BEIR: each of CQADupStack's twelve parts 1/12).
+    Errors: ValueError for a missing column, a missing cluster or cell name, no value, or a cell with two weights.
     """
     cell = [cell] if isinstance(cell, str) else list(cell)
-    for column in [value, cluster, *cell]:
-        if column not in frame.columns:
-            raise ValueError(f"cluster_sums: no column {column!r}; the frame has {', '.join(map(str, frame.columns))}")
+    _check_columns(frame, [value, cluster, *cell], "cluster_sums")
     frame = frame[frame[value].notna()]
     if frame.empty:
         raise ValueError(f"cluster_sums: column {value!r} holds no value; choose other rows or another measure")
     if frame[[cluster, *cell]].isna().any(axis=None):
         raise ValueError(f"cluster_sums: a name is missing in {', '.join([cluster, *cell])}; fill it in")
-    return _summed(frame, value, cluster, cell)
-
-
-def _summed(frame: pd.DataFrame, value: str, cluster: str, cell: list[str]) -> ClusterSums:
     row, clusters = pd.factorize(frame[cluster], sort=True)
     groups = frame.groupby(cell, sort=True, observed=True)
     cells = pd.MultiIndex.from_frame(groups.size().reset_index()[cell])
     flat, shape = row * len(cells) + groups.ngroup().to_numpy(), (len(clusters), len(cells))
     sums = np.bincount(flat, weights=frame[value].to_numpy(dtype="float64"), minlength=shape[0] * shape[1])
     counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype("float64")
-    return ClusterSums(sums.reshape(shape), counts.reshape(shape), pd.Index(clusters), cells)
+    weights = _weights(groups) if "weight" in frame else None
+    return ClusterSums(sums.reshape(shape), counts.reshape(shape), pd.Index(clusters), cells, weights)
 
 
 def cell_means(cs: ClusterSums) -> pd.Series:
@@ -111,10 +96,35 @@ def cell_means(cs: ClusterSums) -> pd.Series:
 
 def macro_mean(cs: ClusterSums) -> float:
     """The mean over cells of the cells' means: each language (or pair) counts the same, whatever its queries."""
-    return float(cell_means(cs).mean())
+    return float(_mean_over_cells(cell_means(cs).to_numpy()[None], cs.weights)[0])
 
 
-def bootstrap_interval(cs: ClusterSums, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+def macro_means(
+    frame: pd.DataFrame, values: Sequence[str], *, by: Sequence[str] = (), cell: str | Sequence[str] = CELL
+) -> pd.DataFrame:
+    """The macro means of several columns in each group of rows: the mean over cells of the mean over a cell's rows.
+
+    NaN is left out, as in `cluster_sums`, and a column `weight` is heeded in the same way.
+
+    Args:
+        by: columns that make the groups, such as the setting and the seed; none: all rows are one group.
+
+    Returns:
+        A row per group (its index: `by`, sorted) and a column per value; NaN where a group has no value.
+    """
+    values, by, cell = list(values), list(by), [cell] if isinstance(cell, str) else list(cell)
+    _check_columns(frame, [*values, *by, *cell], "macro_means")
+    groups = frame.groupby(by + cell, observed=True, dropna=False)
+    means = groups[values].mean()
+    over = by or np.zeros(len(means), dtype=int)
+    if "weight" not in frame:
+        return means.groupby(over, dropna=False).mean()
+    weights = pd.Series(_weights(groups), index=means.index)
+    held, total = (frame.mul(weights, axis=0).groupby(over, dropna=False).sum() for frame in (means.notna(), means))
+    return total / held.where(held > 0)
+
+
+def bootstrap_interval(cs: ClusterSums, *, resamples: int = 2000, seed: int = 0) -> Interval:
     """The macro mean and its percentile bootstrap interval, clusters drawn with replacement.
 
     A drawn cluster brings its rows of all cells. A cell that gets no query in a resample is left out of that
@@ -122,20 +132,13 @@ def bootstrap_interval(cs: ClusterSums, *, level: float = 0.95, resamples: int =
     The interval says how far other queries of this kind would move the number; it does not hold the spread over
     training seeds (see seed_spread).
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, 3.8 (clusters: their strategy 1).
-    Errors: ValueError for a level outside (0, 1) or resamples below 1.
+    Errors: ValueError for resamples below 1.
     """
-    drawn = [_mean_over_cells(means) for means in _resampled_cell_means(cs, resamples, seed)]
-    low, high = _percentiles(np.concatenate(drawn)[:, None], level, len(cs.clusters))
-    return Interval(macro_mean(cs), float(low[0]), float(high[0]))
+    return interval_of(cs, lambda means: _mean_over_cells(means, cs.weights), resamples=resamples, seed=seed)
 
 
 def interval_of(
-    cs: ClusterSums,
-    function: Callable[[np.ndarray], np.ndarray],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    cs: ClusterSums, function: Callable[[np.ndarray], np.ndarray], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """A function of the cells' means and its percentile bootstrap interval, clusters drawn as in `bootstrap_interval`.
 
@@ -148,24 +151,18 @@ def interval_of(
 
     Usual confusion: noise in the cells' means pushes the smallest of them down and their spread up, in the sample and
     once more in each resample. The interval does not undo that; with few queries per cell it lies too far out.
-    Errors: ValueError for a level outside (0, 1), resamples below 1, or a function that gives another shape.
+    Errors: ValueError for resamples below 1, or a function that gives another shape.
     """
-    means = cell_means(cs).to_numpy()[None]
-    if np.shape(found := function(means)) != (1,):
-        raise ValueError(f"interval_of: the function gives shape {np.shape(found)} for 1 row of means; give 1 value")
-    drawn = np.concatenate([function(block) for block in _resampled_cell_means(cs, resamples, seed)])
-    low, high = _percentiles(drawn[:, None], level, len(cs.clusters))
-    return Interval(float(found[0]), float(low[0]), float(high[0]))
+    observed = function(cell_means(cs).to_numpy()[None])
+    if np.shape(observed) != (1,):
+        raise ValueError(f"interval_of: the function gives shape {np.shape(observed)} for 1 row of means; give 1 value")
+    drawn = np.concatenate([function(means) for means in _resampled_cell_means(cs, resamples, seed)])
+    low, high = _percentiles(drawn[:, None], len(cs.clusters))
+    return Interval(float(observed[0]), float(low[0]), float(high[0]))
 
 
 def paired_test(
-    a: ClusterSums,
-    b: ClusterSums,
-    *,
-    permutations: int = 10000,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    a: ClusterSums, b: ClusterSums, *, permutations: int = 10000, resamples: int = 2000, seed: int = 0
 ) -> PairedTest:
     """Is macro_mean(a) - macro_mean(b) more than chance? Randomisation test on the same queries, paired by cluster.
 
@@ -175,12 +172,12 @@ def paired_test(
     Usual confusion: p belongs to these runs of a and b; that another seed would give the same is not part of it.
     Source: Smucker, Allan and Carterette 2007 (doi:10.1145/1321440.1321528); Phipson and Smyth 2010 for the + 1
     (doi:10.2202/1544-6115.1585).
-    Errors: ValueError unless a and b hold the same clusters, cells and numbers of queries.
+    Errors: ValueError unless a and b hold the same clusters, cells, weights and numbers of queries.
     """
     _check_at_least_one(permutations, "permutations")
     delta = difference(a, b)
     # The statistic is linear in the signs: one number per cluster is all that a permutation needs.
-    share = (delta.sums / delta.counts.sum(axis=0)).mean(axis=1)
+    share = np.average(delta.sums / delta.counts.sum(axis=0), axis=1, weights=delta.weights)
     observed = share.sum()
     tolerance = 1e-12 * np.abs(share).sum()  # equal sums in another order count as equal
     rng = np.random.default_rng((seed, 1))
@@ -188,7 +185,7 @@ def paired_test(
         int((np.abs(rng.choice([-1.0, 1.0], size=(rows, len(share))) @ share) >= abs(observed) - tolerance).sum())
         for rows in _blocks(permutations, len(share))
     )
-    interval = bootstrap_interval(delta, level=level, resamples=resamples, seed=seed)
+    interval = bootstrap_interval(delta, resamples=resamples, seed=seed)
     return PairedTest(*interval, p=(1 + extreme) / (1 + permutations))
 
 
@@ -205,17 +202,13 @@ def difference(a: ClusterSums, b: ClusterSums) -> ClusterSums:
             f"{b.counts[row, column]:.0f} in cluster {a.clusters[row]!r}, cell {a.cells[column]!r}; "
             "compare runs on the same queries and numbers of seeds"
         )
-    return ClusterSums(a.sums - b.sums, a.counts, a.clusters, a.cells)
+    if not np.array_equal(a.weights, b.weights):
+        raise ValueError("a and b weigh their cells differently; give both the same column weight")
+    return ClusterSums(a.sums - b.sums, a.counts, a.clusters, a.cells, a.weights)
 
 
 def wins_ties_losses(
-    a: ClusterSums,
-    b: ClusterSums,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    lower_is_better: bool = False,
+    a: ClusterSums, b: ClusterSums, *, resamples: int = 2000, seed: int = 0, lower_is_better: bool = False
 ) -> pd.DataFrame:
     """For each cell a - b with its paired interval, and whether a wins: the interval excludes 0.
 
@@ -225,97 +218,10 @@ def wins_ties_losses(
     """
     delta = difference(a, b)
     drawn = np.concatenate(list(_resampled_cell_means(delta, resamples, seed)))
-    low, high = _percentiles(drawn, level, len(delta.clusters))
+    low, high = _percentiles(drawn, len(delta.clusters))
     frame = delta.cells.to_frame(index=False).assign(difference=cell_means(delta).to_numpy(), low=low, high=high)
     above, below = ("loss", "win") if lower_is_better else ("win", "loss")
     return frame.assign(outcome=np.select([low > 0, high < 0], [above, below], "tie"))
-
-
-def group_difference(
-    delta: ClusterSums, inside: Sequence[bool], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> PairedTest:
-    """Mean over the cells of a group minus the mean over the others, such as a gain in high- and other languages.
-
-    The interval resamples clusters: it holds for other queries in these languages. p is about other languages: how many
-    ways of choosing a group of this size among the cells give a difference as large (two-sided; all ways where there
-    are at most 20,000, else that many drawn, counted as in `paired_test`).
-
-    Args:
-        delta: from `difference`.
-        inside: of each of its cells, whether it belongs to the group.
-
-    Errors: ValueError where a group is empty.
-    """
-    inside = np.asarray(inside, dtype=bool)
-    if inside.shape != (len(delta.cells),) or inside.all() or not inside.any():
-        raise ValueError(f"group_difference: needs cells in the group and others, among {len(delta.cells)} cells")
-    means = cell_means(delta).to_numpy()
-    weights = np.where(inside, 1 / inside.sum(), -1 / (~inside).sum())
-    drawn = np.concatenate([block @ weights for block in _resampled_cell_means(delta, resamples, seed)])
-    low, high = _percentiles(drawn[:, None], level, len(delta.clusters))
-    observed, tolerance = means @ weights, 1e-12 * np.abs(means).sum()
-    groups, drawn_ones = _groups(len(means), int(inside.sum()), seed)
-    others = np.full((len(groups), len(means)), -1 / (~inside).sum())
-    np.put_along_axis(others, groups, 1 / inside.sum(), axis=1)
-    extreme = int((np.abs(others @ means) >= abs(observed) - tolerance).sum())
-    return PairedTest(
-        float(observed), float(low[0]), float(high[0]), (drawn_ones + extreme) / (drawn_ones + len(groups))
-    )
-
-
-def _groups(n: int, size: int, seed: int) -> tuple[np.ndarray, int]:
-    """All groups of that size among n, (groups, size), and 0; or 20,000 drawn ones, and 1."""
-    if math.comb(n, size) <= MOST_GROUPS:
-        return np.array(list(itertools.combinations(range(n), size))), 0
-    rng = np.random.default_rng((seed, 2))
-    return np.argsort(rng.random((MOST_GROUPS, n)), axis=1)[:, :size], 1
-
-
-def rank_correlation(
-    delta: ClusterSums,
-    values: Sequence[float],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    permutations: int = 10000,
-    seed: int = 0,
-) -> Correlation:
-    """Spearman's rank correlation of the cells' means with a value of each cell, such as a language's corpus size.
-
-    The interval resamples clusters: it holds for other queries in these languages, and leans towards 0, since a
-    resample adds noise to the means (one in which a cell got no query is left out). p is about other languages: how
-    many permutations of the values give a correlation as large.
-
-    Args:
-        delta: from `difference`.
-        values: of each of its cells.
-
-    Errors: ValueError unless there are at least 3 cells and a value for each.
-    """
-    _check_at_least_one(permutations, "permutations")
-    values = np.asarray(values, dtype="float64")
-    if values.shape != (len(delta.cells),) or len(values) < 3:
-        raise ValueError(f"rank_correlation: needs 3 cells and a value for each, got {len(delta.cells)}, {len(values)}")
-    against = pd.Series(values).rank().to_numpy()
-    observed = _rank_correlations(cell_means(delta).to_numpy()[None], against[None])[0]
-    drawn = np.concatenate(
-        [_rank_correlations(b, against[None]) for b in _resampled_cell_means(delta, resamples, seed)]
-    )
-    low, high = _percentiles(drawn[:, None], level, len(delta.clusters))
-    mixed = np.random.default_rng((seed, 3)).permuted(np.tile(against, (permutations, 1)), axis=1)
-    extreme = int(
-        (np.abs(_rank_correlations(cell_means(delta).to_numpy()[None], mixed)) >= abs(observed) - 1e-12).sum()
-    )
-    return Correlation(float(observed), float(low[0]), float(high[0]), (1 + extreme) / (1 + permutations))
-
-
-def _rank_correlations(means: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Correlation of the ranks of each row of `means` (rows or 1, cells) with `ranks`; NaN where a mean is NaN."""
-    lacking = np.isnan(means).any(axis=1, keepdims=True)
-    ours = np.where(lacking, np.nan, pd.DataFrame(means).rank(axis=1))
-    ours, theirs = (x - x.mean(axis=1, keepdims=True) for x in (ours, ranks))
-    with np.errstate(invalid="ignore"):  # all cells alike: there is no correlation
-        return (ours * theirs).sum(axis=1) / np.sqrt((ours**2).sum(axis=1) * (theirs**2).sum(axis=1))
 
 
 def count_outcomes(frame: pd.DataFrame) -> dict[str, int]:
@@ -356,19 +262,25 @@ def _resampled_cell_means(cs: ClusterSums, resamples: int, seed: int) -> Iterato
         yield np.divide(weights @ cs.sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
-def _mean_over_cells(means: np.ndarray) -> np.ndarray:
+def _mean_over_cells(means: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Mean of each row over its cells that have a value; every drawn cluster holds one, so none is empty."""
-    has = ~np.isnan(means)
-    return np.where(has, means, 0.0).sum(axis=1) / has.sum(axis=1)
+    held = np.where(np.isnan(means), 0.0, 1.0 if weights is None else weights)
+    return (np.nan_to_num(means) * held).sum(axis=1) / held.sum(axis=1)
 
 
-def _percentiles(drawn: np.ndarray, level: float, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
+def _weights(groups: pd.api.typing.DataFrameGroupBy) -> np.ndarray:
+    """The one weight of each group of rows."""
+    ends = groups["weight"].agg(["min", "max"])
+    if not ((ends["min"] == ends["max"]) & (ends["min"] > 0)).all():
+        raise ValueError("column 'weight' must hold one number above 0 for all rows of a cell")
+    return ends["min"].to_numpy(dtype="float64")
+
+
+def _percentiles(drawn: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper end over the resamples (axis 0), for each column."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
     if n_clusters < 2:
         return np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.nanquantile(drawn, ENDS, axis=0)
     return low, high
 
 
@@ -382,3 +294,9 @@ def _blocks(total: int, width: int) -> Iterator[int]:
 def _check_at_least_one(number: int, name: str) -> None:
     if number < 1:
         raise ValueError(f"{name} must be 1 or more, got {number!r}")
+
+
+def _check_columns(frame: pd.DataFrame, columns: Sequence[str], who: str) -> None:
+    for column in columns:
+        if column not in frame.columns:
+            raise ValueError(f"{who}: no column {column!r}; the frame has {', '.join(map(str, frame.columns))}")

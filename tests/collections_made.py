@@ -1,15 +1,20 @@
-"""Small test collections that several tests make, the files they are published in, and an exact search over one."""
+"""What tests of collections share: files as published, an exact search, TREC files read and ranked by other code."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import ir_measures
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from hybridlib.metrics import Ranking
 
 
 def json_lines(rows: list[dict], *, packed: bool = False) -> bytes:
@@ -48,3 +53,35 @@ def exact_search(collection, queries: np.ndarray, passages: np.ndarray, k: int) 
         rows[i, :depth] = [row for _, _, row in best]
         scores[i, :depth] = [score for score, _, _ in best]
     return SimpleNamespace(rows=rows, scores=scores)
+
+
+def read_qrels(path: Path) -> pd.DataFrame:
+    """query_id, candidate_id and gain of a TREC file, as ir_measures reads it."""
+    rows = [(item.query_id, item.doc_id, item.relevance) for item in ir_measures.read_trec_qrels(str(path))]
+    return pd.DataFrame(rows, columns=["query_id", "candidate_id", "gain"])
+
+
+def read_run(path: Path) -> pd.DataFrame:
+    """query_id, candidate_id and score of a TREC file; as in trec_eval what follows the tag is ignored."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    columns = [line.split() for line in data.splitlines()]  # bytes split at ASCII blanks only
+    rows = [(query.decode(), doc.decode(), float(score)) for query, _, doc, _, score, *_ in columns]
+    return pd.DataFrame(rows, columns=["query_id", "candidate_id", "score"])
+
+
+def rank_run(
+    qrels: pd.DataFrame, run: pd.DataFrame, *, relevance_level: int = 1, complete: bool = False
+) -> tuple[list[str], Ranking]:
+    """The queries, sorted, and their `Ranking` as trec_eval sees a run: by score, then by id, both descending.
+
+    Queries are those in both frames; with complete (trec_eval -c) all of qrels.
+    """
+    ids = sorted(set(qrels["query_id"]) & (set(qrels["query_id"]) if complete else set(run["query_id"])))
+    ranked = run.sort_values(["score", "candidate_id"], ascending=False)
+    ranked = ranked.assign(rank=ranked.groupby("query_id").cumcount() + 1.0)
+    judged = qrels[(qrels["gain"] > 0) & qrels["query_id"].isin(ids)].merge(
+        ranked, "left", ["query_id", "candidate_id"]
+    )
+    judged = judged.assign(query=judged["query_id"].map({name: i for i, name in enumerate(ids)})).sort_values("query")
+    columns = (judged["query"].to_numpy(int), judged["rank"].fillna(np.inf).to_numpy(), judged["gain"].to_numpy(float))
+    return ids, Ranking(*columns, len(ids), relevance_level)

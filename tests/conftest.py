@@ -18,6 +18,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """A cache of the tests' own, so that none writes into the user's."""
+    os.environ["HYBRIDLIB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data sets, $HYBRIDLIB_DATA. Skips where it is not set; a wrong one is an error."""

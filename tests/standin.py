@@ -2,7 +2,7 @@
 
     with StandIn() as hub:
         hub.add("dataset", "owner/name", {"data/train.jsonl": b"..."})
-        hub.fail("data/train.jsonl", "cut", times=2)
+        hub.fail("data/train.jsonl", "gated")
 
 Headers and error codes are those that huggingface_hub reads (its `file_download.py` and `utils/_http.py`).
 """
@@ -51,13 +51,12 @@ def etag(name: str, content: bytes) -> str:
 
 
 class StandIn:
-    """The server. `requests` lists (method, path, Range header) of everything asked."""
+    """The server. `requests` lists (method, path) of everything asked."""
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.faults: dict[str, tuple[str, int]] = {}  # end of a path -> kind of fault, how often still
-        self.requests: list[tuple[str, str, str | None]] = []
-        self.release = threading.Event()  # lets slow answers go on
+        self.faults: dict[str, str] = {}  # end of a path -> kind of fault
+        self.requests: list[tuple[str, str]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.server.daemon_threads = True
 
@@ -66,7 +65,6 @@ class StandIn:
         return self
 
     def __exit__(self, *_) -> None:
-        self.release.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -81,17 +79,13 @@ class StandIn:
         self.repositories.setdefault((kind, repo), Repository()).commits[commit] = files
         return commit
 
-    def fail(self, ending: str, kind: str, times: int = 10**6) -> None:
-        """Answer paths that end so with a fault: 404, 429, 500, 403, gated, slow; GETs also cut, stalled, wrong."""
-        self.faults[ending] = (kind, times)
+    def fail(self, ending: str, kind: str) -> None:
+        """Answer paths that end so with a fault: gated, 429 or 500; or GETs with wrong content of the right length."""
+        self.faults[ending] = kind
 
     def fault(self, path: str) -> str | None:
-        """The fault due for a path."""
-        for ending, (kind, times) in self.faults.items():
-            if path.endswith(ending) and times:
-                self.faults[ending] = (kind, times - 1)
-                return kind
-        return None
+        """The fault of a path."""
+        return next((kind for ending, kind in self.faults.items() if path.endswith(ending)), None)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -113,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict | None = None) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        self.hub.requests.append((self.command, path))
         resolve = PATH.fullmatch(unquote(urlsplit(self.path).path.replace("%2F", "\0")).replace("\0", "%2F"))
         api = API.fullmatch(path)
         if resolve:
@@ -134,40 +128,25 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         fault = self.hub.fault(name)
-        if name not in repository.commits[commit] or fault == "404":
+        if name not in repository.commits[commit]:
             return self._error(404, "EntryNotFound", "Entry not found", commit)
         if fault == "gated":
             return self._error(403, "GatedRepo", f"Access to {kind} {repo} is restricted")
-        if fault in ("403", "429", "500"):
+        if fault in ("429", "500"):
             return self._error(int(fault), "", "the stand-in fails")
-        if fault == "slow":
-            self.hub.release.wait(20)
         self._content(name, repository.commits[commit][name], commit, fault)
 
     def _content(self, name: str, content: bytes, commit: str, fault: str | None) -> None:
-        start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range") or "") or [0, 0])[1])
-        part = content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_response(200)
         self.send_header("X-Repo-Commit", commit)
         self.send_header("ETag", f'"{etag(name, content)}"')
         if is_lfs(name):
             self.send_header("X-Linked-Etag", f'"{etag(name, content)}"')
             self.send_header("X-Linked-Size", str(len(content)))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if fault in ("cut", "stalled"):
-            self.wfile.write(part[: len(part) // 2])
-            self.wfile.flush()
-            if fault == "stalled":
-                self.hub.release.wait(20)
-            self.close_connection = True
-            return
-        self.wfile.write(bytes(byte ^ 1 for byte in part) if fault == "wrong" else part)
+        if self.command == "GET":
+            self.wfile.write(bytes(byte ^ 1 for byte in content) if fault == "wrong" else content)
 
     # ---- what there is
 

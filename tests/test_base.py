@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from made import parallel_corpus
 
-from hybridlib.corpora import ParallelPairs
+from hybridlib.corpora import ParallelPairs, tables
 from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.sampler import BatchSampler
 
@@ -108,14 +109,37 @@ def test_a_fingerprint_depends_on_what_is_held_and_not_on_how():
         fingerprint_of(pa.array([True]))
 
 
-def test_a_corpus_saved_without_its_fingerprint_still_opens(tmp_path):
-    corpus = build()
-    corpus.save(tmp_path / "corpus")
+def test_a_corpus_of_an_older_version_is_refused(tmp_path):
+    build().save(tmp_path / "corpus")
     file = tmp_path / "corpus" / "corpus.json"
     about = json.loads(file.read_text())
-    assert about["fingerprint"] == corpus.fingerprint
-    file.write_text(json.dumps({key: about[key] for key in ("name", "languages", "groups")}))
-    assert ParallelPairs.load(tmp_path / "corpus").fingerprint == corpus.fingerprint
+    file.write_text(json.dumps({key: about[key] for key in about if key != "repeats"}))
+    with pytest.raises(ValueError, match="saved by a version before 0.2; write the corpus again"):
+        ParallelPairs.load(tmp_path / "corpus")
+
+
+def test_texts_under_several_ids_are_counted_per_language(tmp_path):
+    texts = {"de": ["eins", "eins", None, None], "en": ["one", "two", "one", "one"]}
+    queries = pa.table({"query_id": ["q1", "q2", "q3", "q4"], "en": ["one?", "two?", "three?", "one"]})
+    pairs = {"query_id": ["q1", "q2", "q3", "q4"], "passage_id": ["p1", "p2", "p3", "p4"], "source": ["a"] * 4}
+    corpus = ParallelPairs.build(
+        queries, pa.table({"passage_id": ["p1", "p2", "p3", "p4"], **texts}), pa.table(pairs), name="small"
+    )
+    assert corpus.repeats == {"queries": 0, "passages": 2}, "'eins' and 'one'"
+    assert corpus.repeats_in_words.startswith("small: 2 texts of passages stand under more than one id")
+    assert build().repeats_in_words == ""
+    corpus.save(tmp_path / "corpus")
+    assert ParallelPairs.load(tmp_path / "corpus").repeats == corpus.repeats
+
+
+def test_values_whose_hashes_are_equal_are_compared(monkeypatch):
+    column = pa.chunked_array([["a", None, "b"], ["a", None, "c", "c"]])
+    expected = [["a", "c"], []]
+    found = [tables.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
+    assert found == expected
+    monkeypatch.setattr(tables, "_hashes", lambda column: [np.zeros(len(column), np.uint64)])
+    found = [tables.repeated(values).sort().to_pylist() for values in (column, pa.chunked_array([["x"], ["y"]]))]
+    assert found == expected
 
 
 def test_more_languages_than_bits_are_refused():

@@ -45,9 +45,16 @@ def test_forms_are_never_mixed():
 def test_table_11_counts_what_is_at_hand_and_downloads_nothing(data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("hybridlib.files.fetch", lambda *_, **__: pytest.fail("nothing is to be fetched"))
     monkeypatch.setenv("HYBRIDLIB_DATA", str(data_folder))
-    said = by_language.counted([]).set_index("language")["agrees"]
-    assert said[said == "no"].index.tolist() == ["ar", "en", "es"]
-    assert said[said == "not in Table 11"].index.tolist() == ["de", "yo"] and (said == "yes").sum() == 13
+    table = by_language.counted([]).set_index("language")
+    agrees = table["agrees"]
+    assert agrees[agrees == "no"].index.tolist() == ["ar", "en", "es"]
+    assert agrees[agrees == "not in Table 11"].index.tolist() == ["de", "yo"] and (agrees == "yes").sum() == 13
+    assert table.loc["ar", ["queries_paper", "queries"]].tolist() == [2869, 2896]
+    assert table.loc["en", "queries"] == table.loc["es", "queries_paper"] == 799
+    assert table.loc["es", "queries"] == table.loc["en", "queries_paper"] == 648
+    printed = table.dropna(subset=["passages_paper"])
+    assert (printed["passages_paper"] == printed["passages_published"]).all()
+    assert table["queries"].sum() == 13_495 and table["passages_published"].sum() == 106_332_152  # MTEB's, of all 18
     (swahili,) = sources.load("miracl-sw", passages=False)
     assert by_language.counted([swahili]).set_index("language").loc["sw", "agrees"] == "yes"
     monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path))

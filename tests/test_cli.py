@@ -3,57 +3,92 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import subprocess
 import sys
+from dataclasses import fields
 
+import ir_measures
 import numpy as np
+import pandas as pd
 import pytest
 from collections_made import beir_folder, json_lines
 from huggingface_hub import ModelCard
-from made import encoder, parallel_corpus
+from ir_measures import AP, R, nDCG
+from made import encoder, launched, pairs_file, parallel_corpus
 from sentence_transformers import SentenceTransformer
-from test_hub_checkpoints import mbart50
 
-from hybridlib.__main__ import main
-from hybridlib.companion.search import trec
-from hybridlib.encoder import Encoder
-from hybridlib.metrics import measure
+from hybridlib.__main__ import _arguments, _parser, main
+from hybridlib.companion import commands
+from hybridlib.companion.sources.named import named_pairs
+from hybridlib.training import BatchSettings, TrainingSettings
+
+SMALL = ["--languages", "de", "el", "en", "--quiet"]  # of the embedded corpus
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("start") / "encoder"
     encoder(parallel_corpus()).save(folder)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    corpus, path = parallel_corpus(), tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    lines = []
-    for i in range(40):
-        line = {"query_id": f"q{i}", "passage_id": f"p{i}"}
-        for lang in corpus.languages:
-            line |= {
-                f"query_{lang}": corpus.queries[lang][i].as_py(),
-                f"passage_{lang}": corpus.passages[lang][i].as_py(),
-            }
-        lines.append(json.dumps(line))
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
+def pairs(tmp_path_factory) -> str:
+    return str(pairs_file(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", parallel_corpus()))
 
 
 @pytest.fixture(scope="module")
 def evaluated(start, tmp_path_factory):
-    """One evaluation of the embedded corpus in three languages with everything written."""
+    """Folder of one evaluation of the embedded corpus in three languages with everything written."""
     folder = tmp_path_factory.mktemp("out")
     names = {"--json": "all.json", "--rows": "rows", "--trec-run": "run.gz", "--qrels": "qrels"}
     flags = [word for flag, name in names.items() for word in (flag, str(folder / name))]
-    flags += ["--languages", "de", "el", "en", "--trec-depth", "20", "--quiet"]
+    flags += [*SMALL, "--trec-depth", "20"]
     assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", *flags]) == 0
     return folder
+
+
+# ---- flags
+
+
+def test_flags_of_a_training_are_the_fields_of_its_settings():
+    words = "--checkpoint a --pairs b c --output d --steps 7 --languages de en --seed 3 --max-grad-norm 0.5 --cached"
+    words = [*words.split(), "--no-mask-translations", "--patience", "2", "--batch_size", "9"]
+    values = vars(_parser(commands.train).parse_args(words))
+    made = _arguments(commands.train, values)
+    batches = BatchSettings(steps=7, languages=["de", "en"], seed=3, batch_size=9)
+    settings = TrainingSettings(seed=3, max_grad_norm=0.5, cached=True, mask_translations=False, patience=2)
+    assert made["batches"] == batches and made["settings"] == settings
+    assert made["options"].pairs == ["b", "c"] and made["encoder"].checkpoint == "a"
+    assert {field.name for kind in (BatchSettings, TrainingSettings) for field in fields(kind)} <= values.keys()
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["evaluate"], ["evaluate", "--bench", "demo"], ["train", "--alfa", "1"], ["tabels"]]
+)
+def test_mistakes_in_flags_exit_with_2(flags):
+    with pytest.raises(SystemExit) as stop:
+        main(flags)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: command.__name__)
+def test_help_shows_dashes_and_waits_for_nothing_heavy(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command.__name__, "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and command.__doc__.split()[0] in shown
+    assert not [word for word in shown.split() if word.startswith("--") and "_" in word]
+
+
+def test_flags_are_read_before_torch_is_loaded():
+    code = "import sys\nfrom hybridlib.__main__ import main\ntry: main(['train', '--alfa'])\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.strip() == "False" and "--pairs" in ran.stderr
+
+
+# ---- training and evaluation
 
 
 def test_train_then_evaluate_then_tables(start, pairs, tmp_path, capsys):
@@ -62,7 +97,7 @@ def test_train_then_evaluate_then_tables(start, pairs, tmp_path, capsys):
     flags += ["--validation", pairs, "--validation-batches", "2", "--validate-every", "5"]
     assert main(["train", *flags, "--alpha", "0.5", "--output", str(out)]) == 0
     assert "20 steps" in capsys.readouterr().out
-    assert not (out / "training.safetensors").exists() and (out / "log.parquet").exists()
+    assert sorted(path.name for path in out.iterdir()) == ["encoder", "log.parquet"]
     rows = str(tmp_path / "rows")
     flags = ["--benchmark", "demo", "--languages", "de", "en", "--quiet", "--rows", rows]
     assert main(["evaluate", "--checkpoint", str(out / "encoder"), *flags]) == 0
@@ -82,7 +117,8 @@ def test_a_trained_checkpoint_has_its_card(start, pairs, tmp_path, capsys):
     assert main(["train", *flags, "--output", str(folder.parent)]) == 0
     card = ModelCard.load(folder / "README.md")
     assert card.data.language == ["de", "en", "fr"] and card.data.library_name == "sentence-transformers"
-    assert "cross-lingual (X-Y)" in card.text and "| seed | 3 |" in card.text and "Not measured yet" in card.text
+    for fact in ("cross-lingual (X-Y)", "| seed | 3 |", "| alpha | - |", f"| start | {start} |", "Not measured yet"):
+        assert fact in card.text
     model = SentenceTransformer(str(folder), device="cpu")
     assert model.prompts["query"] == "Query: " and model.prompts["document"] == "Passage: "
     for languages in (["de", "en", "el"], ["de", "en"]):  # the second takes the place of the first
@@ -112,110 +148,82 @@ def test_json_has_every_setting(evaluated):
     assert found["counts"]["en"]["queries"] > 100 and found["excluded"] == dict.fromkeys(found["excluded"], {})
 
 
-def test_run_and_judgements_give_the_same_numbers(evaluated):
-    """The TREC files of the multilingual setting at depth 20; every language has equally many queries."""
-    _, ranking = trec.rank_run(trec.read_qrels(evaluated / "qrels"), trec.read_run(evaluated / "run.gz"))
-    found = json.loads((evaluated / "all.json").read_text())["macro"]["multi"]
-    for name in ("map@20", "recall@10", "ndcg@10"):
-        assert math.isclose(np.nanmean(measure(name, ranking)), found[name], abs_tol=1e-9)
+def test_trec_eval_gets_the_same_numbers_from_run_and_judgements(evaluated):
+    """The multilingual setting at depth 20; every language has equally many queries."""
+    run = ir_measures.read_trec_run(str(evaluated / "run.gz"))
+    qrels = ir_measures.read_trec_qrels(str(evaluated / "qrels"))
+    theirs = ir_measures.calc_aggregate([AP @ 20, R @ 10, nDCG @ 10], qrels, run)
+    ours = json.loads((evaluated / "all.json").read_text())["macro"]["multi"]
+    for measure, name in ((AP @ 20, "map@20"), (R @ 10, "recall@10"), (nDCG @ 10, "ndcg@10")):
+        assert theirs[measure] == pytest.approx(ours[name], abs=1e-6)
 
 
 @pytest.mark.parametrize("setting", ["mono", "de-en"])
 def test_runs_of_other_settings(start, tmp_path, setting):
-    run = tmp_path / "run"
-    flags = [
-        "--languages",
-        "de",
-        "en",
-        "--quiet",
-        "--trec-setting",
-        setting,
-        "--trec-depth",
-        "3",
-        "--trec-run",
-        str(run),
-    ]
+    flags = ["--languages", "de", "en", "--quiet", "--trec-setting", setting, "--trec-depth", "3"]
+    flags += ["--trec-run", str(tmp_path / "run")]
     assert main(["evaluate", "--checkpoint", start, "--benchmark", "demo", *flags]) == 0
-    lines = trec.read_run(run)
-    a, b = (lines[column].str.split(":").str[0] for column in ("query_id", "candidate_id"))
+    run = pd.read_csv(tmp_path / "run", sep=" ", header=None)
+    a, b = (run[column].str.split(":").str[0] for column in (0, 2))
     assert (a == b).all() if setting == "mono" else ((a == "de") & (b == "en")).all()
-    assert (lines.groupby("query_id").size() == 3).all()
+    assert (run.groupby(0).size() == 3).all()
+
+
+TRAIN = ["train", "--checkpoint", "START", "--pairs", "PAIRS", "--output", "OUT"]
+MEASURE = ["evaluate", "--checkpoint", "START", "--benchmark", "demo"]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--languages", "xx"], "unknown language 'xx'"),
+        ([*MEASURE, "--languages", "xx"], "unknown language 'xx'"),
         (["evaluate", "--checkpoint", "/nowhere/at/all", "--benchmark", "demo"], "/nowhere/at/all"),
-        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--measures", "mapp", "--quiet"], "mapp"),
-        (["train", "--checkpoint", "START", "--pairs", "PAIRS", "--output", "OUT", "--alpha", "2"], "alpha"),
+        ([*MEASURE, "--measures", "mapp", "--quiet"], "mapp"),
+        ([*MEASURE, "--trained", "zz"], "'zz'"),
+        ([*MEASURE, "--trec-setting", "de"], "'de'"),
+        ([*MEASURE, "--languages", "de", "en", "--quiet", "--json", "FILE/x.json"], "cannot be made"),
+        ([*TRAIN, "--alpha", "2"], "alpha"),
         (["train", "--checkpoint", "START", "--pairs", "none.jsonl", "--output", "OUT"], "none.jsonl"),
-        (["train", "--checkpoint", "START", "--pairs", "PAIRS", "--output", "OUT", "--batch-size", "41"], "only 40"),
-        (
-            [
-                "train",
-                "--checkpoint",
-                "START",
-                "--pairs",
-                "PAIRS",
-                "--output",
-                "OUT",
-                "--batch-size",
-                "8",
-                "--validate-every",
-                "0",
-            ],
-            "validate",
-        ),
-        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--trained", "zz"], "'zz'"),
-        (["evaluate", "--checkpoint", "START", "--benchmark", "demo", "--trec-setting", "de"], "'de'"),
+        ([*TRAIN, "--batch-size", "41"], "only 40"),
+        ([*TRAIN, "--batch-size", "8", "--validate-every", "0"], "validate"),
         (["tables", "--table", "99"], "99"),
         (["tables", "--rows", "OUT"], "--base"),
         (["tables", "--rows", "OUT", "--base", "labse"], "labels.json"),
+        (["data", "wikiqa"], "--output is missing"),
+        (["data", "wikiqa", "--output", "OUT", "--query-length", "3"], "--query-length takes two numbers"),
+        (["experiment", "--profile", "smoke", "--seed", "0", "7"], "--seed 7: the profile has 0; -p seeds sets others"),
     ],
 )
-def test_mistakes_in_data_are_named_and_leave_nothing(flags, message, start, pairs, tmp_path, capsys):
-    names = {"START": start, "PAIRS": pairs, "OUT": str(tmp_path / "out")}
+def test_mistakes_in_data_are_named_and_leave_nothing(flags, message, start, pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HYBRIDLIB_ROOT", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    names = {"START": start, "PAIRS": pairs, "OUT": str(tmp_path / "out"), "FILE/x.json": str(tmp_path / "file" / "x")}
     assert main([names.get(flag, flag) for flag in flags]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(tmp_path.rglob("*.*"))
 
 
-@pytest.mark.parametrize(
-    "flags", [[], ["evaluate"], ["evaluate", "--bench", "demo"], ["train", "--alfa", "1"], ["tabels"]]
-)
-def test_mistakes_in_flags_exit_with_2(flags, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(flags)
-    assert stop.value.code == 2
+def test_pairs_of_several_names_are_one_corpus(pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path))
+    corpus = named_pairs(pairs, "demo")
+    alone = named_pairs(pairs), named_pairs("demo")
+    assert len(corpus) == sum(map(len, alone)) and corpus.name == f"{alone[0].name}+{alone[1].name}"
+    assert corpus.fingerprint == named_pairs(pairs, "demo").fingerprint
+    assert len(named_pairs("demo", held_out=True)) < len(alone[1])
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "tables"])
-def test_help(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0 and "--" in capsys.readouterr().out
-
-
-def test_results_that_cannot_be_written_are_named(start, tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    flags = ["--benchmark", "demo", "--languages", "de", "en", "--quiet", "--json", str(tmp_path / "file" / "x.json")]
-    assert main(["evaluate", "--checkpoint", start, *flags]) == 1
-    assert "cannot be made" in capsys.readouterr().err
-
-
-# ---- searches
+# ---- searches and experiments
 
 
 @pytest.fixture
-def things(tmp_path, monkeypatch):
+def things(tmp_path, monkeypatch) -> list[str]:
     """A collection in BEIR's format, "things" for HYBRIDLIB_DATA, whose last passage has no text; its texts."""
     texts = [f"entell thing{i} of 40" for i in range(12)] + [""]
     rows = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(texts)]
-    asked = [{"_id": f"q{i}", "text": f"enask thing{i}"} for i in range(4)]
+    queries = [{"_id": f"q{i}", "text": f"enask thing{i}"} for i in range(4)]
     judged = "query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i}\t1\n" for i in range(4))
-    beir_folder(tmp_path / "data" / "things", json_lines(rows), json_lines(asked), judged)
+    beir_folder(tmp_path / "data" / "things", json_lines(rows), json_lines(queries), judged)
     monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
     return texts
@@ -229,122 +237,27 @@ def test_a_passage_without_text_is_an_error_unless_it_is_kept(things, start, tmp
     assert "corpus.jsonl, line 13: the text is empty" in error and "keep" in error
     assert main([*command, "--empty", "keep"]) == 0
     assert capsys.readouterr().out.startswith("things-test: 13 passages")
-    with pytest.raises(SystemExit):
-        main([*command, "--empty", "drop"])
-
-
-def test_an_encoder_with_language_codes_is_told_the_collections_language(things, tmp_path):
-    mbart50(tmp_path / "mbart", 0)
-    command = ["search", "things", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
-    assert main([*command, "--empty", "keep", "--depth", "3", "--quiet"]) == 0
-    found = trec.read_run(tmp_path / "found" / "things-test" / "run.gz").set_index(["query_id", "candidate_id"])
-    model = Encoder.load(str(tmp_path / "mbart"))
-    queries, passages = (
-        model.encode(texts, languages=["en"] * len(texts)).numpy()
-        for texts in ([f"enask thing{i}" for i in range(4)], things)
-    )
-    best = -np.sort(-(queries @ passages.T), axis=1)[:, :3]
-    for i, scores in enumerate(best):
-        np.testing.assert_allclose(found.loc[f"q{i}"]["score"], scores, atol=1e-5)
-
-
-def test_either_side_of_a_translation_has_its_own_language_code(tmp_path, monkeypatch):
-    texts = [("which river", "which currency does it use"), ("Cologne", "which")]
-    (tmp_path / "tatoeba-v1").mkdir()
-    (tmp_path / "tatoeba-v1" / "deu-eng.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in texts))
-    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path))
-    mbart50(tmp_path / "mbart", 0)
-    command = ["search", "tatoeba-deu", "--checkpoint", str(tmp_path / "mbart"), "--output", str(tmp_path / "found")]
-    assert main([*command, "--depth", "2", "--quiet"]) == 0
-    model = Encoder.load(str(tmp_path / "mbart"))
-    german, english = (
-        model.encode([pair[side] for pair in texts], languages=[lang] * 2).numpy()
-        for side, lang in enumerate(("de", "en"))
-    )
-    for name, queries, passages in (("deu-eng", german, english), ("eng-deu", english, german)):
-        found = trec.read_run(tmp_path / "found" / f"tatoeba-{name}" / "run.gz")
-        found = found.pivot(index="query_id", columns="candidate_id", values="score")
-        np.testing.assert_allclose(found, queries @ passages.T, atol=1e-5)
-
-
-def test_a_query_that_is_in_the_corpus_is_no_find_in_beirs_arguana(start, tmp_path, monkeypatch, capsys):
-    """Argument i answers argument i + 1: what is nearest to it is itself, then, if that is left out, another."""
-    rows = [{"_id": f"a{i}", "title": "", "text": f"entell thing{i} of 40"} for i in range(6)]
-    judged = "query-id\tcorpus-id\tscore\n" + "".join(f"a{i}\ta{(i + 1) % 6}\t1\n" for i in range(6))
-    asked = [{"_id": row["_id"], "text": row["text"]} for row in rows]
-    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
-    runs = {}
-    for name in ("arguana", "arguments"):
-        beir_folder(tmp_path / "data" / name, json_lines(rows), json_lines(asked), judged)
-        command = ["search", name, "--checkpoint", start, "--output", str(tmp_path / "found"), "--depth", "3"]
-        assert main([*command, "--quiet"]) == 0
-        runs[name] = trec.read_run(tmp_path / "found" / f"{name}-test" / "run.gz").groupby("query_id")["candidate_id"]
-    for query, found in runs["arguments"]:
-        assert found.iloc[0] == query, "no other text is as near"
-        without = runs["arguana"].get_group(query).tolist()
-        assert without[:2] == found.tolist()[1:] and len(without) == 3 and query not in without
-
-
-def test_the_experiment_makes_the_searches_of_its_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HYBRIDLIB_ROOT", str(tmp_path))
-    parameters = {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2", "extra_candidates": "0"}
-    command = ["experiment", "--profile", "smoke", "--strategy", "x-y"]
-    command += [word for name, value in parameters.items() for word in ("-p", name, value)]
-    assert main([*command, "--seed", "0", "7"]) == 1
-    assert "--seed 7: the profile has 0; -p seeds sets others" in capsys.readouterr().err
-    assert main([*command, "--search", "embedded-xx"]) == 1
-    assert "embedded-xx: no such collection" in capsys.readouterr().err
-    assert not list((tmp_path / "runs").glob("x-y*")), "collections are looked for before any training"
-    assert main([*command, "--search", "embedded-de", "tatoeba"]) == 0
-    said = [line.partition(" searched in ")[0] for line in capsys.readouterr().out.splitlines() if "searched" in line]
-    names = ["embedded-de", "embedded-sentences-de-en", "embedded-sentences-en-de"]
-    assert said == [f"x-y-seed0: {name}" for name in names]
-    assert all(list((tmp_path / "runs").glob(f"search-{name}-x-y-seed0-*/done.json")) for name in names)
 
 
 def test_two_processes_make_the_experiment_on_the_embedded_corpus(tmp_path):
     """Other runs than the three strategies too; one process then finds them complete."""
-    launch = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "hybridlib"]
     command = ["experiment", "--profile", "smoke", "--strategy", "en-en"]
     for name, value in {"languages": "['de', 'en']", "steps": "2", "dictionary_steps": "2"}.items():
         command += ["-p", name, value]
-    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    together = [sys.executable, "-m", "accelerate.commands.launch", *launch, *command]
-    said = []
-    for words in (together, [sys.executable, "-m", "hybridlib", *command]):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
+    said = [launched(processes, command, HYBRIDLIB_ROOT=str(tmp_path)) for processes in (2, 1)]
     assert said[0] == said[1] and said[0].startswith("en-en-seed0: ")
     assert len(list((tmp_path / "runs").glob("en-en-seed0-*/done.json"))) == 1
 
 
 def test_two_processes_make_the_searches_together(things, start, pairs, data_folder, tmp_path):
     (tmp_path / "data" / "xquad-r").symlink_to(data_folder / "xquad-r")
-    (tmp_path / "data" / "things" / "corpus.jsonl").write_bytes(
-        json_lines([{"_id": f"d{i}", "text": things[i]} for i in range(12)])
-    )
+    whole = json_lines([{"_id": f"d{i}", "text": things[i]} for i in range(12)])
+    (tmp_path / "data" / "things" / "corpus.jsonl").write_bytes(whole)
     parameters = {"checkpoint": start, "pairs": pairs, "validation": "none", "steps": 2, "batch_size": 8}
     parameters |= {"trained": ["de", "en"], "languages": ["de", "en"], "max_length": 16}
-    flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "--num_machines", "1"]
-    flags += [
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "-m",
-        "hybridlib",
-        "experiment",
-        "--profile",
-        "colab",
-    ]
-    flags += [word for name, value in parameters.items() for word in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *flags, "--strategy", "x-y", "--search", "things"]
-    environment = {**os.environ, "HYBRIDLIB_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("x-y-seed0: things-test searched in") == 1, "the main process says it"
+    command = ["experiment", "--profile", "colab", "--strategy", "x-y", "--search", "things"]
+    command += [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+    said = launched(2, command, HYBRIDLIB_ROOT=str(tmp_path))
+    assert said.count("x-y-seed0: things-test searched in") == 1, "the main process says it"
     (folder,) = (tmp_path / "runs").glob("search-things-test-x-y-seed0-*/")
-    assert len(trec.read_run(folder / "run.gz")) == 4 * 12
+    assert len(pd.read_csv(folder / "run.gz", sep=" ", header=None)) == 4 * 12

@@ -10,32 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridlib.companion.search import collect
-from hybridlib.companion.search.collect import build_collection, prepared, write_collection
-from hybridlib.companion.search.collection import Collection
+from hybridlib.companion.search import collection as collection_module
+from hybridlib.companion.search.collection import Collection, prepared, write_collection
 
 QUERIES = [("q1", "de", "wer?"), ("q2", "en", "who?"), ("q3", "en", "unjudged")]
 JUDGEMENTS = [("q1", "b", 2), ("q2", "a", 1), ("q1", "c", 0)]
-PASSAGES = [("one.jsonl", [("a", "A text"), ("b", "Ein Text é")]), ("two.jsonl", [("c", "third")])]
+PASSAGES = [("a", "A text"), ("b", "Ein Text é"), ("c", "third")]
 
 
 def content(collection: Collection) -> tuple:
     passages = collection.passages
-    return (
-        collection.name,
-        collection.languages,
-        collection.queries.to_pylist(),
-        collection.judgements.to_pylist(),
-        passages.ids(0, len(passages)),
-        passages.texts(0, len(passages)),
-        passages.fingerprint,
-        collection.counts,
-    )
+    texts = (passages.ids(0, len(passages)), passages.texts(0, len(passages)), passages.fingerprint)
+    tables = (collection.queries.to_pylist(), collection.judgements.to_pylist())
+    return (collection.name, collection.languages, *tables, *texts, collection.counts)
 
 
 def made(how: str, folder, **changes) -> Collection:
     given = {"queries": QUERIES, "judgements": JUDGEMENTS, "passages": PASSAGES, **changes}
-    return build_collection("made", **given) if how == "build" else write_collection(folder, "made", **given)
+    return Collection.build("made", **given) if how == "build" else write_collection(folder, "made", **given)
 
 
 both = pytest.mark.parametrize("how", ["build", "write"])
@@ -59,26 +51,16 @@ def test_a_collection_holds_what_was_given(how, tmp_path):
 
 def test_written_piece_by_piece_it_is_the_same_as_in_memory(tmp_path, monkeypatch):
     whole = made("build", None)
-    monkeypatch.setattr(collect, "ROWS", 2)
+    monkeypatch.setattr(collection_module, "BATCH", 2)
     cut = made("write", tmp_path / "c")
     assert len(cut.passages.table["doc_id"].chunks) == 2
     assert content(cut) == content(whole) == content(Collection.load(tmp_path / "c"))
     assert cut.fingerprint == whole.fingerprint
     assert cut.passages.ids_at(np.array([2, 0, 1])).tolist() == ["c", "a", "b"]
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
-        "collection.json",
-        "judgements.arrow",
-        "passages.arrow",
-        "queries.arrow",
-    ]
-
-
-def test_the_fingerprint_is_that_of_what_is_searched():
-    changed = [("one.jsonl", [("a", "A text!"), ("b", "Ein Text é")]), PASSAGES[1]]
-    other = made("build", None, passages=changed)
-    assert other.passages.fingerprint != made("build", None).passages.fingerprint
-    renamed = made("build", None, passages=[("other.jsonl", [*PASSAGES[0][1], *PASSAGES[1][1]])])
-    assert renamed.passages.fingerprint == made("build", None).passages.fingerprint
+    names = ["collection.json", "judgements.arrow", "passages.arrow", "queries.arrow"]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == names
+    changed = made("build", None, passages=[("a", "A text!"), *PASSAGES[1:]])
+    assert changed.passages.fingerprint != whole.passages.fingerprint
 
 
 @both
@@ -93,14 +75,8 @@ def test_the_fingerprint_is_that_of_what_is_searched():
         ({"queries": []}, "there is no query"),
         ({"queries": [*QUERIES, ("q1", "de", "again")]}, "query_id 'q1' occurs more than once"),
         ({"passages": []}, "there is no passage"),
-        (
-            {"passages": [*PASSAGES, ("three.jsonl", [("d", "x"), ("a", "y")])]},
-            "'a' stands twice: one.jsonl, document 1.*three.jsonl, document 2",
-        ),
-        (
-            {"passages": [("one.jsonl", [("a", "A"), ("b", "half \ud83d")])]},
-            "one.jsonl, document 2: 'b' holds half a char",
-        ),
+        ({"passages": [*PASSAGES, ("d", "x"), ("a", "y")]}, "'a' stands twice, as passages 1 and 5"),
+        ({"passages": [("a", "A"), ("b", "half \ud83d")]}, "made: a text or an id holds half a character"),
     ],
 )
 def test_what_does_not_fit_together_is_named(how, changes, message, tmp_path):
@@ -120,14 +96,14 @@ def test_a_sampled_corpus_may_lack_what_is_judged_not_relevant(how, tmp_path):
 
 
 def test_ids_with_the_same_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr(collect, "_hashes", lambda batch: np.zeros(len(batch), dtype=np.uint64))
+    monkeypatch.setattr(collection_module, "_hashes", lambda ids: np.zeros(len(ids), dtype=np.uint64))
     assert len(made("build", None).passages) == 3
-    with pytest.raises(ValueError, match="'b' stands twice"):
-        made("build", None, passages=[*PASSAGES, ("x", [("b", "y")])])
+    with pytest.raises(ValueError, match="'b' stands twice, as passages 2 and 4"):
+        made("build", None, passages=[*PASSAGES, ("b", "y")])
 
 
 def test_without_passages_queries_and_judgements_load():
-    collection = build_collection("made", queries=QUERIES, judgements=JUDGEMENTS, passages=None)
+    collection = made("build", None, passages=None)
     assert collection.sizes() == {"queries": 2, "judgements": 3, "relevant": 2, "passages": None}
     assert {row["row"] for row in collection.judgements.to_pylist()} == {-1}
 
@@ -157,7 +133,7 @@ def test_a_failed_writing_leaves_what_was_there(tmp_path):
 
     before = content(made("write", tmp_path / "c"))
     with pytest.raises(OSError, match="No space"):
-        made("write", tmp_path / "c", passages=[("one.jsonl", broken())])
+        made("write", tmp_path / "c", passages=broken())
     assert content(Collection.load(tmp_path / "c")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
@@ -169,42 +145,34 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(OSError, match=r"c: not written .*make room or choose another folder"):
-            made("write", tmp_path / "c", passages=[*PASSAGES, ("big", [("x", "text " * 4096)])])
+            made("write", tmp_path / "c", passages=[*PASSAGES, ("x", "text " * 4096)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert content(Collection.load(tmp_path / "c")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_a_prepared_collection_is_made_once_and_anew_when_a_file_changes(tmp_path, monkeypatch):
+def test_a_prepared_collection_is_made_once_and_anew_when_what_it_is_made_of_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
-    source, calls = tmp_path / "source.txt", []
-    source.write_text("1")
+    calls = []
 
     def write(folder, about):
         calls.append(folder)
         return write_collection(folder, "made", queries=QUERIES, judgements=JUDGEMENTS, passages=PASSAGES, about=about)
 
-    first = prepared("made", [source], {"empty": "error"}, None, write)
-    again = prepared("made", [source], {"empty": "error"}, None, write)
+    first, again = (prepared("made", {"files": [["f", 1]]}, write) for _ in range(2))
     assert content(first) == content(again)
     assert calls == [tmp_path / "cache" / "collections" / "made"]
-    prepared("made", [source], {"empty": "keep"}, None, write)
-    source.write_text("12")
-    prepared("made", [source], {"empty": "keep"}, None, write)
+    prepared("made", {"files": [["f", 2]]}, write)
+    prepared("made", {"files": [["f", 2]]}, write, tmp_path / "other")
     assert len(calls) == 3
-    prepared("made", [source], {"empty": "keep"}, tmp_path / "own", write)
-    assert json.loads((tmp_path / "own" / "collection.json").read_text())["made_of"]["files"][0][:2] == [
-        "source.txt",
-        2,
-    ]
+    assert json.loads((tmp_path / "other" / "collection.json").read_text())["made_of"] == {"files": [["f", 2]]}
 
 
 GROWING = """
 import sys
 from pathlib import Path
-from pathlib import Path
-from hybridlib.companion.search import collect
+from hybridlib.companion.search.collection import write_collection
 
 def own_memory():
     status = Path("/proc/self/status").read_text()
@@ -216,11 +184,9 @@ def passages(n):
             peaks.append(own_memory())
         yield f"{i}#0", f"passage {i} " + "text " * 40
 
-collect.ROWS = 8192
 n, peaks = int(sys.argv[2]), []
-parts = [("f", passages(n))]
 judgements = [("q", f"{n - 1}#0", 1)]
-made = collect.write_collection(sys.argv[1], "big", queries=[("q", "en", "?")], judgements=judgements, passages=parts)
+made = write_collection(sys.argv[1], "big", queries=[("q", "en", "?")], judgements=judgements, passages=passages(n))
 assert made.judgements["row"].to_pylist() == [n - 1]
 print(max(peaks), own_memory())
 """
@@ -228,7 +194,7 @@ print(max(peaks), own_memory())
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc: memory of the process's own is not known")
 def test_memory_does_not_grow_with_the_passages(tmp_path):
-    """32 chunks instead of 4: what the process itself holds stays; mapped files, which can be dropped, aside."""
+    """16 chunks instead of 2: what the process itself holds stays; mapped files, which can be dropped, aside."""
     memory = []
     for n in (32_768, 262_144):
         command = [sys.executable, "-c", GROWING, str(tmp_path / str(n)), str(n)]

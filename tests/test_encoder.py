@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.resources
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,24 +18,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import (
+    BartConfig,
+    BartModel,
     BertConfig,
     BertModel,
     GPT2Config,
     GPT2Model,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5Model,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
 
 from hybridlib import encoder as encoder_module
-from hybridlib.encoder import MAX_WASTE, Encoder, plan_batches
-from hybridlib.encoder_checkpoint import CheckpointError
+from hybridlib.encoder import MAX_WASTE, CheckpointError, Encoder, plan_batches
 
 SENTENCES = [
     "Der Rhein fließt durch Köln.",
@@ -62,17 +65,8 @@ def fast(inner: Tokenizer, first: str, last: str, **names: str) -> PreTrainedTok
 
 def wordpiece() -> PreTrainedTokenizerFast:
     """A tokenizer of BERT's kind."""
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "river",
-        "cologne",
-        "which",
-        *CHARACTERS,
-        *map("##{}".format, CHARACTERS),
-    ]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "river", "cologne", "which"]
+    pieces = [*words, *CHARACTERS, *map("##{}".format, CHARACTERS)]
     inner = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     inner.normalizer, inner.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -111,7 +105,6 @@ def xlm_roberta() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 
 Make = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
-each_backbone = pytest.mark.parametrize("make", [bert, xlm_roberta], ids=["bert", "xlm-r"])
 
 
 def plain_checkpoint(folder: Path, make: Make = bert) -> Path:
@@ -151,12 +144,11 @@ def assert_equal(ours: torch.Tensor, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=TOLERANCE)
 
 
-# ---- sentence-transformers reads what is written here
+# ---- folders are those of sentence-transformers
 
 
-@each_backbone
-@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
-def test_saved_folder_gives_sentence_transformers_the_same_vectors(make: Make, pooling: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "pooling"), [(bert, "mean"), (bert, "pooler"), (xlm_roberta, "cls")])
+def test_a_saved_folder_gives_sentence_transformers_the_same_vectors(make: Make, pooling: str, tmp_path: Path) -> None:
     folder = plain_checkpoint(tmp_path / "plain", make)
     encoder = Encoder.load(folder, pooling=pooling, query_prefix="Query: ", passage_prefix="Passage: ", max_length=20)
     encoder.save(tmp_path / "saved")
@@ -168,33 +160,23 @@ def test_saved_folder_gives_sentence_transformers_the_same_vectors(make: Make, p
     assert_equal(encoder.encode(NOT_EMPTY, prefix="Passage: "), theirs.encode(NOT_EMPTY, prompt_name="passage"))
 
 
-def test_poolings_differ(checkpoint: Path) -> None:
-    vectors = [Encoder.load(checkpoint, pooling=pooling).encode(SENTENCES) for pooling in ("mean", "cls", "pooler")]
-    assert (vectors[0] - vectors[1]).abs().max() > 0.1
-    assert (vectors[1] - vectors[2]).abs().max() > 0.1
-
-
-@pytest.mark.parametrize("layers", [0, 1])
-def test_saved_tiny_encoder_gives_sentence_transformers_the_same_vectors(layers: int, tmp_path: Path) -> None:
-    encoder = Encoder.tiny(byte_pairs(), layers=layers, hidden=32, max_length=16)
+def test_a_saved_tiny_encoder_gives_sentence_transformers_the_same_vectors(tmp_path: Path) -> None:
+    encoder = Encoder.tiny(byte_pairs(), layers=0, hidden=32, max_length=16)
     encoder.save(tmp_path / "tiny")
     assert_equal(encoder.encode(SENTENCES), peer(tmp_path / "tiny").encode(SENTENCES))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
-def test_saved_folder_loads_with_all_its_settings(checkpoint: Path, pooling: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_a_saved_folder_loads_with_all_its_settings(checkpoint: Path, pooling: str, tmp_path: Path) -> None:
     first = Encoder.load(checkpoint, pooling=pooling, query_prefix="Q ", passage_prefix="P ", max_length=9)
     first.save(tmp_path / "first")
     second = Encoder.load(tmp_path / "first")
     settings = ("pooling", "query_prefix", "passage_prefix", "max_length", "dimension")
     assert [getattr(first, name) for name in settings] == [getattr(second, name) for name in settings]
-    assert_equal(first.encode(SENTENCES), second.encode(SENTENCES).numpy())
+    assert torch.equal(first.encode(SENTENCES), second.encode(SENTENCES))
     second.save(tmp_path / "second")  # after encode(), which leaves its settings in the tokenizer
     for path in sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file()):
         assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes(), path
-
-
-# ---- what sentence-transformers writes is read here
 
 
 def theirs_of(folder: Path, pooling: str, dense: tuple[int, nn.Module] | None, normalize: bool = True) -> object:
@@ -210,47 +192,61 @@ def theirs_of(folder: Path, pooling: str, dense: tuple[int, nn.Module] | None, n
     return SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
 
 
-@each_backbone
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("dense", [None, (32, nn.Tanh()), (16, nn.Identity())], ids=["", "tanh", "identity"])
-def test_their_folder_gives_the_same_vectors(
-    make: Make, pooling: str, dense: tuple[int, nn.Module] | None, tmp_path: Path
-) -> None:
-    theirs = theirs_of(plain_checkpoint(tmp_path / "plain", make), pooling, dense)
+@pytest.mark.parametrize(
+    ("make", "pooling", "dense", "normalize"),
+    [
+        (bert, "mean", None, True),
+        (bert, "cls", (32, nn.Tanh()), True),
+        (xlm_roberta, "cls", None, False),
+        (xlm_roberta, "mean", (16, nn.Identity()), True),
+    ],
+)
+def test_a_folder_of_the_present_layout(make: Make, pooling: str, dense, normalize: bool, tmp_path: Path) -> None:
+    theirs = theirs_of(plain_checkpoint(tmp_path / "plain", make), pooling, dense, normalize)
     theirs.save(str(tmp_path / "theirs"))
     encoder = Encoder.load(tmp_path / "theirs")
     assert encoder.pooling == ("pooler" if dense and pooling == "cls" else pooling)
     assert (encoder.query_prefix, encoder.passage_prefix) == ("ask: ", "tell: ")
     assert encoder.dimension == (dense[0] if dense else 32)
-    assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES))
-    assert_equal(encoder.encode(NOT_EMPTY, prefix=encoder.query_prefix), theirs.encode_query(NOT_EMPTY))
-
-
-def test_vectors_are_normalised_even_if_their_folder_does_not(checkpoint: Path, tmp_path: Path) -> None:
-    theirs = theirs_of(checkpoint, "mean", None, normalize=False)
-    theirs.save(str(tmp_path / "theirs"))
+    assert_equal(encoder.encode(SENTENCES), theirs.encode(SENTENCES, normalize_embeddings=True))
     assert_equal(
-        Encoder.load(tmp_path / "theirs").encode(SENTENCES), theirs.encode(SENTENCES, normalize_embeddings=True)
+        encoder.encode(NOT_EMPTY, prefix=encoder.query_prefix),
+        theirs.encode_query(NOT_EMPTY, normalize_embeddings=True),
     )
 
 
-def test_another_pooling_leaves_the_folders_dense_out(checkpoint: Path, tmp_path: Path) -> None:
-    theirs_of(checkpoint, "cls", (16, nn.Tanh())).save(str(tmp_path / "theirs"))
-    expected = Encoder.load(checkpoint, pooling="mean").encode(SENTENCES)
-    assert torch.equal(Encoder.load(tmp_path / "theirs", pooling="mean").encode(SENTENCES), expected)
+def old_checkpoint(folder: Path) -> Path:
+    """A folder as version 2 wrote it: each module in its own folder, booleans for poolings, pickled weights."""
+    Encoder.load(plain_checkpoint(folder / "plain"), pooling="pooler").save(folder / "old")
+    old = folder / "old"
+    files = [path for path in old.iterdir() if path.is_file() and "modules" not in path.name]
+    (old / "0_Transformer").mkdir()
+    for path in files:
+        path.rename(old / "0_Transformer" / path.name)
+    edit(old / "modules.json", lambda content: name_module(content, 0, path="0_Transformer"))
+    (old / "0_Transformer" / "config_sentence_transformers.json").unlink()
+    (old / "0_Transformer" / "sentence_bert_config.json").unlink()
+    config = {"max_seq_length": 12, "do_lower_case": True}
+    (old / "0_Transformer" / "sentence_roberta_config.json").write_text(json.dumps(config))
+    edit(old / "0_Transformer" / "tokenizer.json", lambda content: content | {"normalizer": None})
+    for part in (old / "0_Transformer", old / "2_Dense"):
+        torch.save(load_file(part / "model.safetensors"), part / "pytorch_model.bin")
+        (part / "model.safetensors").unlink()
+    return old
 
 
-def test_dropout_of_ones_own_takes_the_place_of_the_checkpoints(checkpoint: Path) -> None:
-    ids = torch.tensor([[2, 5, 6, 3]])
-    for dropout in (0.0, 0.5):
-        encoder = Encoder.load(checkpoint, dropout=dropout).train()
-        first, second = (encoder(ids, torch.ones_like(ids)) for _ in range(2))
-        assert torch.equal(first, second) == (dropout == 0.0)
-    with pytest.raises(ValueError, match="dropout is 1"):
-        Encoder.load(checkpoint, dropout=1.0)
+def test_a_folder_of_an_old_layout(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = old_checkpoint(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="hybridlib"):
+        encoder = Encoder.load(folder)
+    for part in ("0_Transformer", "2_Dense"):
+        assert f"{folder / part}: the weights are a pickle, read by torch.load(weights_only=True)" in caplog.text
+    assert (encoder.max_length, encoder.pooling, encoder.query_prefix) == (12, "pooler", "")
+    assert_equal(encoder.encode(SENTENCES), peer(folder).encode(SENTENCES))
+    assert torch.equal(encoder.encode(["COLOGNE"]), encoder.encode(["cologne"]))
 
 
-def test_a_real_checkpoint_of_an_old_version_gives_the_same_vectors(minilm: Path) -> None:
+def test_a_real_checkpoint_of_an_old_version(minilm: Path) -> None:
     encoder, theirs = Encoder.load(minilm), peer(minilm)
     texts = [*SENTENCES, " ".join(SENTENCES * 20)]  # the last is longer than the 256 tokens of its configuration
     assert encoder.max_length == theirs.max_seq_length == 256
@@ -258,17 +254,15 @@ def test_a_real_checkpoint_of_an_old_version_gives_the_same_vectors(minilm: Path
     assert_equal(encoder.encode(texts), theirs.encode(texts))
 
 
-def test_old_file_names_and_lower_casing_are_read(checkpoint: Path, tmp_path: Path) -> None:
-    Encoder.load(checkpoint).save(tmp_path / "old")
-    (tmp_path / "old" / "sentence_bert_config.json").unlink()
-    config = {"max_seq_length": 12, "do_lower_case": True}
-    (tmp_path / "old" / "sentence_roberta_config.json").write_text(json.dumps(config))
-    backend = json.loads((tmp_path / "old" / "tokenizer.json").read_text())
-    (tmp_path / "old" / "tokenizer.json").write_text(json.dumps(backend | {"normalizer": None}))
-    encoder = Encoder.load(tmp_path / "old")
-    assert encoder.max_length == 12
-    assert_equal(encoder.encode(SENTENCES), peer(tmp_path / "old").encode(SENTENCES))
-    assert torch.equal(encoder.encode(["COLOGNE"]), encoder.encode(["cologne"]))
+def test_another_pooling_leaves_the_folders_dense_out(checkpoint: Path, tmp_path: Path) -> None:
+    Encoder.load(checkpoint, pooling="pooler").save(tmp_path / "saved")
+    vectors = [Encoder.load(checkpoint, pooling=pooling).encode(SENTENCES) for pooling in ("mean", "cls", "pooler")]
+    assert torch.equal(Encoder.load(tmp_path / "saved").encode(SENTENCES), vectors[2])
+    assert torch.equal(Encoder.load(tmp_path / "saved", pooling="mean").encode(SENTENCES), vectors[0])
+    assert (vectors[0] - vectors[1]).abs().max() > 0.1 and (vectors[1] - vectors[2]).abs().max() > 0.1
+
+
+# ---- plain checkpoints
 
 
 def test_a_plain_checkpoint_has_no_prefix_and_its_mean(checkpoint: Path) -> None:
@@ -283,20 +277,28 @@ def test_a_plain_checkpoint_has_no_prefix_and_its_mean(checkpoint: Path) -> None
 
 def test_xlm_r_has_fewer_tokens_than_positions(tmp_path: Path) -> None:
     model, tokenizer = xlm_roberta()
-    model.save_pretrained(tmp_path)
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
     tokenizer.model_max_length = 10**30
     tokenizer.save_pretrained(tmp_path)
     encoder = Encoder.load(tmp_path)
-    assert encoder.max_length == 24
-    assert len(encoder.tokenize([" ".join(SENTENCES)])[0]) == 24
+    assert encoder.max_length == len(encoder.tokenize([" ".join(SENTENCES)])[0]) == 24
     assert torch.isfinite(encoder.encode([" ".join(SENTENCES)])).all()
+    assert {weights.dtype for weights in encoder.parameters()} == {torch.float32}
 
 
-def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
-    model, tokenizer = bert()
-    model.to(torch.bfloat16).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    assert {weights.dtype for weights in Encoder.load(tmp_path).parameters()} == {torch.float32}
+def test_dropout_of_ones_own_takes_the_place_of_the_checkpoints(checkpoint: Path) -> None:
+    ids = torch.tensor([[2, 5, 6, 3]])
+    for dropout in (0.0, 0.5):
+        encoder = Encoder.load(checkpoint, dropout=dropout).train()
+        first, second = (encoder(ids, torch.ones_like(ids)) for _ in range(2))
+        assert torch.equal(first, second) == (dropout == 0.0)
+    with pytest.raises(ValueError, match="dropout is 1"):
+        Encoder.load(checkpoint, dropout=1.0)
+
+
+def test_only_loading_imports_sentence_transformers() -> None:
+    code = "import sys, hybridlib.encoder; sys.exit('sentence_transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 # ---- encode
@@ -404,23 +406,44 @@ def test_encode_leaves_mode_gradients_and_weights_as_they_were(checkpoint: Path)
     assert weight.grad is not None
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+
+
+def is_packed(backbone: nn.Module) -> bool:
+    return any(isinstance(layer, encoder_module._PackedLinear) for layer in backbone.modules())
+
+
+@needs_onednn
+def test_this_torch_still_packs_weights(encoder: Encoder) -> None:
+    """Private operators of torch: where this fails and the next test does not, encode() works and is slower."""
+    packed = encoder_module._with_packed_weights(encoder.backbone)
+    assert is_packed(packed) and not is_packed(encoder.backbone)
+
+
+@needs_onednn
 def test_packed_weights_change_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed, calls = [], encoder_module._PackedLinear.forward
-    monkeypatch.setattr(
-        encoder_module._PackedLinear, "forward", lambda self, inputs: packed.append(1) or calls(self, inputs)
-    )
+    made = []
+    pack = encoder_module._with_packed_weights
+    monkeypatch.setattr(encoder_module, "_with_packed_weights", lambda model: made.append(pack(model)) or made[-1])
     encoder = Encoder.load(checkpoint)
     plain = encoder.encode(NOT_EMPTY)
-    assert not packed, "so few tokens are not worth it"
+    assert not made, "so few tokens are not worth it"
     monkeypatch.setattr(encoder_module, "PACKED_FROM", 1)
     assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
-    assert packed
     with torch.backends.mkldnn.flags(enabled=False):
-        packed.clear()
         assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
-    assert not packed
-    assert not any(isinstance(layer, encoder_module._PackedLinear) for layer in encoder.modules())
+    assert [is_packed(model) for model in made] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["__init__", "forward"])
+def test_encoding_goes_on_where_torch_packs_no_longer(encoder, name, monkeypatch, caplog) -> None:
+    def gone(*_: object) -> None:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+
+    monkeypatch.setattr(encoder_module, "PACKED_FROM", 1)
+    monkeypatch.setattr(encoder_module._PackedLinear, name, gone)
+    assert encoder.encode(NOT_EMPTY).shape == (len(NOT_EMPTY), 32)
+    assert not torch.backends.mkldnn.is_available() or "weights are not packed" in caplog.text
 
 
 @pytest.mark.parametrize("pooling", ["mean", "pooler"])
@@ -511,41 +534,15 @@ def test_tiny_trains_without_dropout() -> None:
     assert torch.equal(encoder(ids), encoder(ids))
 
 
-# ---- bad input
+# ---- what is no complete encoder
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
+def test_names_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     for name in (tmp_path / "nothing", "./nothing", "no/such/folder"):
         with pytest.raises(CheckpointError, match=f"{Path(name).name} is not a folder: name the folder"):
             Encoder.load(name)
-
-
-def test_name_that_the_hub_does_not_give_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        CheckpointError, match="nobody/nothing is no folder here.*model nobody/nothing at v1: not in the cache"
-    ):
-        Encoder.load("nobody/nothing", revision="v1")
-
-
-def test_hub_repository_is_read_at_its_revision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
-        asked.append((name, revision))
-        return str(checkpoint)
-
-    monkeypatch.setattr("hybridlib.encoder_layout.snapshot_download", download)
-    assert torch.equal(Encoder.load("org/name", revision="abc").encode(["a"]), Encoder.load(checkpoint).encode(["a"]))
-    assert asked == [("org/name", "abc")]
-
-
-def test_folder_has_no_revision(checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="only the hub has revisions"):
         Encoder.load(checkpoint, revision="main")
-
-
-def test_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"{tmp_path} has no modules.json or config.json"):
         Encoder.load(tmp_path)
 
@@ -554,13 +551,14 @@ def test_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     "model",
     [
         lambda: GPT2Model(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, n_positions=16)),
-        lambda: T5Model(T5Config(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=50)),
+        lambda: BartModel(BartConfig(vocab_size=90, d_model=16, encoder_layers=1, decoder_layers=1)),
         lambda: BertModel(BertConfig(is_decoder=True, **sizes(wordpiece()))),
     ],
     ids=["decoder", "encoder-decoder", "bert-as-decoder"],
 )
 def test_what_is_no_encoder_is_named(model: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
+    wordpiece().save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=f"{tmp_path} is no encoder .*name one such as"):
         Encoder.load(tmp_path)
 
@@ -578,11 +576,10 @@ def cut_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
 
 
-def drop_one_weight(folder: Path) -> None:
-    model, _ = bert()
-    state = model.state_dict()
-    del state["encoder.layer.1.output.dense.bias"]
-    model.save_pretrained(folder, state_dict=state)
+def drop_weights(folder: Path, beginning: str = "encoder.layer.1.output.dense.bias") -> None:
+    state = load_file(folder / "model.safetensors")
+    kept = {name: weights for name, weights in state.items() if not name.startswith(beginning)}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def other_tokenizer(folder: Path) -> None:
@@ -591,48 +588,44 @@ def other_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / "model.safetensors").unlink(), "is no complete encoder"),
-        (cut_weights, "is no complete encoder"),
-        (drop_one_weight, r"lacks 1 weights \(encoder.layer.1.output.dense.bias"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert",'), "is no complete encoder"),
-        (lambda folder: (folder / "config.json").write_text("{}"), "is no complete encoder"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{"), "is no complete encoder"),
-        (other_tokenizer, "fetch the tokenizer of this encoder"),
-    ],
-    ids=[
-        "no-weights",
-        "torn-weights",
-        "one-weight",
-        "torn-config",
-        "empty-config",
-        "torn-tokenizer",
-        "other-tokenizer",
-    ],
-)
-def test_incomplete_checkpoint_is_named(damaged: Path, damage: Callable[[Path], None], message: str) -> None:
+def no_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+DAMAGES = {
+    "no-weights": (lambda folder: (folder / "model.safetensors").unlink(), "is no complete encoder"),
+    "torn-weights": (cut_weights, "is no complete encoder"),
+    "one-weight": (drop_weights, r"lacks 1 weights \(encoder.layer.1.output.dense.bias"),
+    "torn-config": (lambda folder: (folder / "config.json").write_text('{"model_type"'), "is no complete encoder"),
+    "empty-config": (lambda folder: (folder / "config.json").write_text("{}"), "is no complete encoder"),
+    "torn-tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), "is no complete encoder"),
+    "other-tokenizer": (other_tokenizer, "fetch the tokenizer of this encoder"),
+    "no-tokenizer": (no_tokenizer, "has no tokenizer: fetch tokenizer.json"),
+    "adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "is an adapter of another model"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_an_incomplete_checkpoint_is_named(damaged: Path, damage: Callable, message: str, capfd) -> None:
     damage(damaged)
-    with pytest.raises(CheckpointError, match=f"{damaged}.*{message}|{message}.*{damaged}"):
+    with pytest.raises(CheckpointError, match=f"{damaged}.*{message}") as error:
         Encoder.load(damaged)
+    assert "\n" not in str(error.value) and capfd.readouterr().err == ""
 
 
-@each_backbone
-def test_missing_tokenizer_is_named(make: Make, tmp_path: Path) -> None:
-    make()[0].save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=f"{tmp_path} has no tokenizer: fetch tokenizer.json"):
-        Encoder.load(tmp_path)
-
-
-def test_pooler_may_be_missing_only_where_it_is_not_used(tmp_path: Path) -> None:
-    model, tokenizer = bert()
-    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith("pooler.")}
-    model.save_pretrained(tmp_path, state_dict=state)
-    tokenizer.save_pretrained(tmp_path)
-    Encoder.load(tmp_path)
+def test_a_pooler_may_be_missing_only_where_it_is_not_used(damaged: Path) -> None:
+    drop_weights(damaged, "pooler.")
+    Encoder.load(damaged)
     with pytest.raises(CheckpointError, match=r"lacks 2 weights \(pooler.dense.bias"):
-        Encoder.load(tmp_path, pooling="pooler")
+        Encoder.load(damaged, pooling="pooler")
+
+
+def test_what_may_not_be_read_is_told_apart_from_what_is_not_there(damaged: Path, monkeypatch) -> None:
+    (damaged / "config.json").write_text("")  # the superuser, as whom tests may run, can read everything
+    monkeypatch.setattr(os, "access", lambda path, _: path.name != "config.json")
+    with pytest.raises(CheckpointError, match=f"{damaged}/config.json may not be read: change its permissions"):
+        Encoder.load(damaged)
 
 
 def test_unknown_pooling_is_named(checkpoint: Path) -> None:
@@ -640,7 +633,7 @@ def test_unknown_pooling_is_named(checkpoint: Path) -> None:
         Encoder.load(checkpoint, pooling="max")
 
 
-@pytest.mark.parametrize("max_length", [1, 2, 41])
+@pytest.mark.parametrize("max_length", [2, 41])
 def test_impossible_length_is_named(checkpoint: Path, max_length: int) -> None:
     with pytest.raises(ValueError, match=f"max_length is {max_length}: this encoder takes 3 to 40 tokens"):
         Encoder.load(checkpoint, max_length=max_length)
@@ -648,8 +641,7 @@ def test_impossible_length_is_named(checkpoint: Path, max_length: int) -> None:
 
 def edit(path: Path, change: Callable[[dict | list], object]) -> None:
     """Rewrite a JSON file."""
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(change(content)))
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
 def name_module(content: list, place: int, **entry: str) -> list:
@@ -657,30 +649,27 @@ def name_module(content: list, place: int, **entry: str) -> list:
     return content
 
 
-MAX = {"pooling_mode_max_tokens": True}
-NEW_MAX = {"pooling_mode": "max"}
+MAX, NEW_MAX = {"pooling_mode_max_tokens": True}, {"pooling_mode": "max", "embedding_dimension": 32}
 CNN = {"type": "sentence_transformers.models.CNN"}
-OWN = {"type": "modeling_own.Layer"}
+DENSE = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
+UNPICKLED = {"model_args": {"weights_only": False}}
+UNREADABLE = [
+    ("1_Pooling/config.json", lambda content: content | MAX, "pools by .*max"),
+    ("1_Pooling/config.json", lambda content: content | {"include_prompt": False}, "mean, without the prompt"),
+    ("1_Pooling/config.json", lambda content: {}, "is no complete encoder"),
+    ("modules.json", lambda content: name_module(content, 1, **CNN), "consists of Transformer, CNN, Normalize"),
+    ("modules.json", lambda content: content[1:], "consists of Pooling, Normalize"),
+    ("modules.json", lambda content: [*content[:2], DENSE, DENSE], "consists of Transformer, Pooling, Dense, Dense"),
+    ("modules.json", lambda content: name_module(content, 1, type="modeling_own.Layer"), "code of its own"),
+    ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
+    ("modules.json", lambda content: [{}], "is no complete encoder"),
+    ("sentence_bert_config.json", lambda content: {"transformer_task": "fill-mask"}, "no encoder of texts"),
+    ("sentence_bert_config.json", lambda content: content | UNPICKLED, "sets model_args, which is not read here"),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("1_Pooling/config.json", lambda content: content | MAX, "pools by mean, max"),
-        ("1_Pooling/config.json", lambda content: NEW_MAX, "pools by max"),
-        ("1_Pooling/config.json", lambda content: content | {"include_prompt": False}, "mean, without the prompt"),
-        ("modules.json", lambda content: name_module(content, 1, **CNN), "Transformer, CNN, Normalize"),
-        ("modules.json", lambda content: content[1:], "consists of Pooling, Normalize"),
-        ("modules.json", lambda content: name_module(content, 1, **OWN), "code of its own"),
-        ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
-        ("modules.json", lambda content: [{}], "is no complete encoder"),
-        ("sentence_bert_config.json", lambda content: {"transformer_task": "fill-mask"}, "no encoder of texts"),
-    ],
-    ids=["max", "new-max", "no-prompt", "cnn", "no-transformer", "own-code", "outside", "no-types", "task"],
-)
-def test_unreadable_modules_are_named(
-    checkpoint: Path, name: str, change: Callable[[dict | list], object], message: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("name", "change", "message"), UNREADABLE)
+def test_unreadable_modules_are_named(checkpoint: Path, name: str, change, message: str, tmp_path: Path) -> None:
     Encoder.load(checkpoint).save(tmp_path / "saved")
     edit(tmp_path / "saved" / name, change)
     with pytest.raises(CheckpointError, match=message) as error:
@@ -692,11 +681,16 @@ def test_unreadable_modules_are_named(
 def test_torn_module_files_are_named(checkpoint: Path, name: str, tmp_path: Path) -> None:
     Encoder.load(checkpoint).save(tmp_path / "saved")
     (tmp_path / "saved" / name).write_text("{")
-    with pytest.raises(CheckpointError, match=f"{Path(name).name} is missing or damaged"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path / 'saved'} is no complete encoder"):
         Encoder.load(tmp_path / "saved")
 
 
-# ---- pickles
+@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.ReLU", "os.abort"])
+def test_other_activations_are_refused_and_not_called(checkpoint: Path, activation: str, tmp_path: Path) -> None:
+    Encoder.load(checkpoint, pooling="pooler").save(tmp_path / "saved")
+    edit(tmp_path / "saved" / "2_Dense" / "config.json", lambda content: content | {"activation_function": activation})
+    with pytest.raises(CheckpointError, match="2_Dense is not Linear and Tanh or Identity"):
+        Encoder.load(tmp_path / "saved")
 
 
 class Harmful:
@@ -707,29 +701,6 @@ class Harmful:
 
     def __reduce__(self) -> tuple:
         return Path.touch, (self.path,)
-
-
-def test_pickled_weights_are_read_as_weights_and_said_so(checkpoint: Path, damaged: Path, caplog) -> None:
-    (damaged / "model.safetensors").unlink()
-    torch.save(bert()[0].state_dict(), damaged / "pytorch_model.bin")
-    with caplog.at_level(logging.WARNING, logger="hybridlib"):
-        vectors = Encoder.load(damaged).encode(SENTENCES)
-    assert torch.equal(vectors, Encoder.load(checkpoint).encode(SENTENCES))
-    assert "weights_only=True" in caplog.text and str(damaged) in caplog.text
-
-
-def test_pickled_dense_is_read_as_weights_and_said_so(checkpoint: Path, tmp_path: Path, caplog) -> None:
-    encoder = Encoder.load(checkpoint, pooling="pooler")
-    encoder.save(tmp_path / "saved")
-    (tmp_path / "saved" / "2_Dense" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="is no complete encoder .*2_Dense"):
-        Encoder.load(tmp_path / "saved")
-    state = {f"linear.{name}": weights for name, weights in encoder.dense[0].state_dict().items()}
-    torch.save(state, tmp_path / "saved" / "2_Dense" / "pytorch_model.bin")
-    with caplog.at_level(logging.WARNING, logger="hybridlib"):
-        vectors = Encoder.load(tmp_path / "saved").encode(SENTENCES)
-    assert_equal(vectors, encoder.encode(SENTENCES).numpy())
-    assert "weights_only=True" in caplog.text
 
 
 def test_a_harmful_pickle_is_refused(damaged: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_every_setting_has_its_rows_and_its_values():
     assert row["map"] == pytest.approx(np.mean([(i + 1) / rank for i, rank in enumerate(ranks)]))
     assert row["rank_distance"] == ranks[-1] - ranks[0]
     assert row["cluster"] == "c0"
-    single = result.rows.query("setting == 'cross' and query_id == 'de:q1' and candidate_lang == 'fr'").iloc[0]
+    single = result.rows.query("setting == 'cross' and query_id == 'de:q1' and pool == 'fr'").iloc[0]
     rank = result.ranks.query("query_id == 'de:q1' and candidate_lang == 'fr'")["rank_in_language"].iloc[0]
     assert single["map"] == pytest.approx(1 / rank) and np.isnan(single["rank_distance"])
 
@@ -118,7 +118,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 def test_rows_do_not_depend_on_the_order_of_ranks():
     benchmark = make_benchmark(n=6)
     ranks = rank_relevant(benchmark, integer_vectors(18, 3), integer_vectors(27, 4))
-    keys = ["setting", "query_id", "candidate_lang"]
+    keys = ["setting", "query_id", "pool"]
     a = rows_from_ranks(ranks).sort_values(keys, ignore_index=True)
     b = rows_from_ranks(ranks.sample(frac=1, random_state=0)).sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(a, b)
@@ -152,7 +152,7 @@ def test_minilm_on_xquad_r_equals_an_independent_computation(data_folder):
 
     from sentence_transformers import SentenceTransformer
 
-    from hybridlib.companion.report.output import to_json
+    from hybridlib.companion.report.summaries import to_json
     from hybridlib.corpora.lareqa import load_lareqa
     from hybridlib.encoder import Encoder
     from hybridlib.evaluation import evaluate

@@ -12,13 +12,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from hybridlib.companion.report import diagrams, figures
-from hybridlib.companion.report.drawing import CAPTIONS, LOOKS, WIDTH
+from hybridlib.companion.report import diagrams, drawing, figures
+from hybridlib.companion.report.drawing import CAPTIONS, LOOKS, WIDTH, Look
 from hybridlib.sampler import Batch
 
 LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 STRATEGIES = ["x-x-mono", "x-y", "hybrid"]
-ALPHAS = {"x-x-mono": [1.0], "x-y": [0.0], "hybrid": [0.25, 0.5]}
+ALPHAS = {"x-x-mono": [np.nan], "x-y": [np.nan], "hybrid": [0.25, 0.5]}
 NOTE = "static-embedding encoder, embedded corpus, demo profile"
 
 
@@ -75,7 +75,7 @@ def differences() -> pd.DataFrame:
             ("de", "th", 0.01, -1, 1, "tie"),
         ]
     )
-    return frame.set_axis(["query_lang", "candidate_lang", "difference", "low", "high", "outcome"], axis=1)
+    return frame.set_axis(["query_lang", "pool", "difference", "low", "high", "outcome"], axis=1)
 
 
 def script() -> pd.DataFrame:
@@ -104,18 +104,18 @@ def text(**more: str) -> dict[str, str]:
 
 
 DRAW = {
-    "quality": lambda: figures.quality(*frames(), **text()),
+    "quality": lambda: figures.quality(*at_alpha(), **text()),
     "mixing_ratio": lambda: figures.mixing_ratio(*frames(), **text()),
     "language_bias": lambda: figures.language_bias(by_language(), **text()),
     "by_language": lambda: figures.by_language(by_language(), measure="rank_distance", **text()),
-    "first_ranked": lambda: figures.first_ranked(shares(), **text()),
+    "first_ranked": lambda: diagrams.first_ranked(shares(), **text()),
     "training_curves": lambda: figures.training_curves(log(), **text()),
-    "win_matrix": lambda: figures.win_matrix(differences(), "hybrid", "x-y", **text()),
+    "win_matrix": lambda: diagrams.win_matrix(differences(), "hybrid", "x-y", **text()),
     "shared_script": lambda: figures.shared_script(script(), **text()),
-    "settings_diagram": lambda: figures.settings_diagram(**text()),
-    "batches": lambda: figures.batches({"one": batch(["de"] * 9, ["en"] * 9), "two": batch(["th"], ["zh"])}, **text()),
-    "negatives": lambda: figures.negatives(np.eye(2, 3), None, ["de", "en"], ["en", "de", "th"], **text()),
-    "corpus_sizes": lambda: figures.corpus_sizes(table_10(), **text()),
+    "settings_diagram": lambda: diagrams.settings_diagram(**text()),
+    "batches": lambda: diagrams.batches({"one": batch(["de"] * 9, ["en"] * 9), "two": batch(["th"], ["zh"])}, **text()),
+    "negatives": lambda: diagrams.negatives(np.eye(2, 3), None, ["de", "en"], ["en", "de", "th"], **text()),
+    "corpus_sizes": lambda: diagrams.corpus_sizes(table_10(), **text()),
 }
 AXES = {  # with the colour bar where there is one
     "quality": 3,
@@ -139,10 +139,10 @@ def lines(ax, label: str) -> np.ndarray:
     return np.concatenate(found) if found else np.empty((0, 2))
 
 
-def bars(ax, strategy: str) -> np.ndarray:
-    """Ends (n, 2, 2) of a strategy's intervals."""
-    found = [c.get_segments() for c in ax.collections if c.get_label() == f"_interval {strategy}"]
-    return np.array([segment for segments in found for segment in segments])
+def bars(ax, label: str) -> np.ndarray:
+    """Ends (n, 2, 2) of the intervals of markers with that label."""
+    found = [c.get_segments() for c in ax.collections if c.get_label() == f"_interval {label}"]
+    return np.array([segment for segments in found for segment in segments if len(segment) == 2])
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
@@ -160,11 +160,15 @@ def words(ax) -> list[str]:
     return [t.get_text() for t in ax.texts]
 
 
+def at_alpha(alpha: float = 0.5) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`frames` with hybrid at one alpha."""
+    return tuple(frame[frame["alpha"].isna() | (frame["alpha"] == alpha)] for frame in frames())
+
+
 def test_every_figure_has_a_caption_and_a_test():
-    assert set(DRAW) == set(AXES) <= set(CAPTIONS)  # other rooms of figures have their own tests
-    assert set(figures.__all__) == {*DRAW, "save", "caption"}
-    with pytest.raises(ValueError, match="no figure 'qualty'; there are quality"):
-        figures.caption("qualty")
+    assert set(DRAW) == set(AXES) <= set(CAPTIONS)  # figures of questions have their own tests
+    drawn = {name for room in (figures, diagrams) for name, f in vars(room).items() if hasattr(f, "__wrapped__")}
+    assert drawn == set(DRAW)
 
 
 def check_page(figure: Figure) -> None:
@@ -186,7 +190,7 @@ def test_fits_the_page_and_says_what_it_shows(name):
     figure = DRAW[name]()
     assert isinstance(figure, Figure) and len(figure.axes) == AXES[name]
     below = figure.get_supxlabel().replace("\n", " ")
-    assert figures.caption(name) in below and below.endswith(NOTE)
+    assert CAPTIONS[name] in below and below.endswith(NOTE)
     assert figure.get_suptitle() == "A title that says what is seen"
     assert figure.get_size_inches()[0] == WIDTH
     check_page(figure)
@@ -195,9 +199,9 @@ def test_fits_the_page_and_says_what_it_shows(name):
 @pytest.mark.parametrize("name", DRAW)
 def test_files_repeat_byte_for_byte(name, tmp_path):
     first, again = DRAW[name](), DRAW[name]()
-    paths = figures.save(first, tmp_path / "a", name)
+    paths = drawing.save(first, tmp_path / "a", name)
     again.draw_without_rendering()  # as a notebook shows it, before it is saved
-    figures.save(again, tmp_path / "b", name)
+    drawing.save(again, tmp_path / "b", name)
     assert [p.name for p in paths] == [f"{name}.png", f"{name}.svg"]
     before = [path.read_bytes() for path in paths]
     assert before == [(tmp_path / "b" / path.name).read_bytes() for path in paths]
@@ -207,18 +211,18 @@ def test_files_repeat_byte_for_byte(name, tmp_path):
 def test_files_do_not_depend_on_the_process_or_the_callers_style(tmp_path):
     code = (
         "import matplotlib as m, sys; m.rcParams.update({'font.size': 20, 'savefig.dpi': 30, 'svg.hashsalt': None});"
-        "import test_figures as t; t.figures.save(t.DRAW['quality'](), sys.argv[1], 'other')"
+        "import test_figures as t; t.drawing.save(t.DRAW['quality'](), sys.argv[1], 'other')"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "agg", "PYTHONPATH": os.path.dirname(__file__)}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
-    for path in figures.save(DRAW["quality"](), tmp_path, "here"):
+    for path in drawing.save(DRAW["quality"](), tmp_path, "here"):
         assert path.read_bytes() == (tmp_path / f"other{path.suffix}").read_bytes()
 
 
 def test_save_leaves_nothing_behind_where_it_cannot_write(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="choose another place"):
-        figures.save(DRAW["batches"](), tmp_path / "file" / "folder", "name")
+        drawing.save(DRAW["batches"](), tmp_path / "file" / "folder", "name")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -235,57 +239,77 @@ def test_a_strategy_has_its_own_colour_and_marker():
     assert seen == {LOOKS[s].label: {(LOOKS[s].color, LOOKS[s].marker)} for s in STRATEGIES}
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_marks_draw_a_marker_an_interval_with_ends_and_seeds(upright):
+    ax = Figure().add_subplot()
+    rows = pd.DataFrame({"gap": [0.3, 0.5], "low": [0.2, np.nan], "high": [0.45, np.nan], "a": [0.25, 0.4], "b": 0.6})
+    look = Look("hybrid", "#009E73", "D")
+    seeds = ([1.2, 2.2], rows[["a", "b"]])
+    drawing.marks(ax, rows, [1, 2], look, value="gap", seeds=seeds, upright=upright)
+    turn = slice(None, None, -1) if upright else slice(None)
+    np.testing.assert_array_equal(lines(ax, "hybrid")[:, turn], [[0.3, 1], [0.5, 2]])
+    np.testing.assert_array_equal(bars(ax, "hybrid")[:, :, turn], [[[0.2, 1], [0.45, 1]]])
+    for name, end in (("low", 0.2), ("high", 0.45)):
+        np.testing.assert_array_equal(lines(ax, f"_{name} hybrid")[:, turn], [[end, 1], [np.nan, 2]])
+    dots = [[0.25, 1.2], [0.4, 2.2], [0.6, 1.2], [0.6, 2.2]]
+    np.testing.assert_array_equal(lines(ax, "_seeds hybrid")[:, turn], dots)
+    assert {line.get_color() for line in ax.get_lines()} == {look.color}
+    drawing.marks(ax, rows[["gap"]], [3, 4], Look("printed", "0.2", "o"), value="gap", hollow=True)
+    assert len(bars(ax, "printed")) == 0 and len(lines(ax, "printed")) == 2
+
+
 def test_quality_draws_means_intervals_and_seeds():
-    summary, seeds = frames()
-    figure = figures.quality(summary, seeds, alpha=0.25)
+    summary, seeds = at_alpha(0.25)
+    figure = figures.quality(summary, seeds)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["X-X-mono", "X-Y", "hybrid\nalpha 0.25"]
     assert len({ax.get_xlim() for ax in figure.axes}) == 1
     for ax, setting in zip(figure.axes, ["mono", "cross", "multi"], strict=True):
         assert ax.get_title(loc="left").startswith(setting) and ax.get_xlabel() == "mAP"
         for place, strategy in enumerate(STRATEGIES):
-            query = "strategy == @strategy and setting == @setting and measure == 'map' and alpha != 0.5"
+            query = "strategy == @strategy and setting == @setting and measure == 'map'"
             row, dots = summary.query(query).iloc[0], seeds.query(query)["value"]
             np.testing.assert_array_equal(lines(ax, LOOKS[strategy].label), [[row["mean"], place]])
-            np.testing.assert_array_equal(bars(ax, strategy), [[[row["low"], place], [row["high"], place]]])
-            np.testing.assert_array_equal(lines(ax, f"_seeds {strategy}")[:, 0], dots)
+            np.testing.assert_array_equal(
+                bars(ax, LOOKS[strategy].label), [[[row["low"], place], [row["high"], place]]]
+            )
+            np.testing.assert_array_equal(lines(ax, f"_seeds {LOOKS[strategy].label}")[:, 0], dots)
             assert f"{row['mean']:.3f}" in words(ax)
 
 
 def test_quality_of_rank_distance_is_one_panel_on_a_log_scale():
-    figure = figures.quality(*frames(), measure="rank_distance")
+    figure = figures.quality(*at_alpha(), measure="rank_distance")
     assert len(figure.axes) == 1 and figure.axes[0].get_xscale() == "log"
     assert figure.axes[0].get_xlabel() == "rank distance (lower is less biased)"
 
 
 def test_missing_numbers_are_blank():
-    summary, seeds = frames()
+    summary, seeds = at_alpha()
     summary.loc[summary["strategy"] == "x-y", ["mean", "low", "high"]] = np.nan
     ax = figures.quality(summary, seeds).axes[0]
-    assert np.isnan(lines(ax, "X-Y")[:, 0]).all() and not bars(ax, "x-y").size
+    assert np.isnan(lines(ax, "X-Y")[:, 0]).all() and not bars(ax, "X-Y").size
     assert len(words(ax)) == 2
 
     matrices = shares()
     matrices["x-y"].iloc[2, 5] = np.nan
-    ax = figures.first_ranked(matrices).axes[1]
+    ax = diagrams.first_ranked(matrices).axes[1]
     assert ax.collections[0].get_array().mask.sum() == 1 and len(words(ax)) == 120
 
-    ax = figures.corpus_sizes(table_10()).axes[1]
+    ax = diagrams.corpus_sizes(table_10()).axes[1]
     assert [t for t in words(ax) if t] == ["512", "2,362"]
 
 
 def test_mixing_ratio_runs_from_x_y_to_x_x_mono():
     summary, seeds = frames()
-    ends = summary["strategy"] != "hybrid"
-    figure = figures.mixing_ratio(summary.assign(alpha=summary["alpha"].mask(ends)), seeds)  # the ends need no alpha
+    figure = figures.mixing_ratio(summary, seeds)
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ["mono: mAP", "cross: mAP", "multi: mAP", "multi: rank distance (lower is less biased)"]
     cross = summary.query("setting == 'cross'")
     own = cross.query("strategy == 'hybrid'")
     np.testing.assert_array_equal(lines(figure.axes[1], "hybrid"), own[["alpha", "mean"]])
     np.testing.assert_array_equal(bars(figure.axes[1], "hybrid")[:, :, 1], own[["low", "high"]])
-    for strategy, alpha in (("x-y", 0), ("x-x-mono", 1)):
+    for strategy, share in (("x-y", 0), ("x-x-mono", 1)):  # the ends of the curve look as they do everywhere
         mean = cross.loc[cross["strategy"] == strategy, "mean"].item()
-        np.testing.assert_array_equal(lines(figure.axes[1], LOOKS[strategy].label), [[alpha, mean]])
+        np.testing.assert_array_equal(lines(figure.axes[1], LOOKS[strategy].label), [[share, mean]])
     dots = seeds.query("strategy == 'hybrid' and setting == 'cross'")["value"]
     np.testing.assert_array_equal(lines(figure.axes[1], "_seeds hybrid")[:, 1], dots)
     labels = [t.get_text() for t in figure.axes[3].get_xticklabels()]
@@ -323,12 +347,14 @@ def test_language_bias_puts_each_mean_on_its_language():
         own = frame[frame["strategy"] == strategy].set_index("query_lang")
         for x, y in lines(ax, LOOKS[strategy].label):
             assert own.loc[labels[round(y)][:2], "mean"] == x
-        np.testing.assert_array_equal(np.sort(bars(ax, strategy)[:, :, 0], 0), np.sort(own[["low", "high"]], 0))
+        np.testing.assert_array_equal(
+            np.sort(bars(ax, LOOKS[strategy].label)[:, :, 0], 0), np.sort(own[["low", "high"]], 0)
+        )
 
 
 def test_first_ranked_marks_no_bias_on_a_shared_scale():
     matrices = shares()
-    figure = figures.first_ranked(matrices)
+    figure = diagrams.first_ranked(matrices)
     meshes = [ax.collections[0] for ax in figure.axes[:3]]
     for mesh, matrix in zip(meshes, matrices.values(), strict=True):
         np.testing.assert_array_equal(mesh.get_array().reshape(11, 11), matrix)
@@ -352,14 +378,14 @@ def test_training_curves_keep_kinds_of_batches_apart_and_ring_the_best_step():
         measured = frame[(frame["strategy"] == strategy) & frame["validation_loss"].notna()]
         table = measured.pivot(index="step", columns="seed", values="validation_loss")
         np.testing.assert_allclose(lines(right, LOOKS[strategy].label)[:, 1], table.mean(axis=1))
-        np.testing.assert_array_equal(bars(right, strategy)[:, 0, 1], table.min(axis=1))
-        np.testing.assert_array_equal(bars(right, strategy)[:, 1, 1], table.max(axis=1))
+        np.testing.assert_array_equal(bars(right, LOOKS[strategy].label)[:, 0, 1], table.min(axis=1))
+        np.testing.assert_array_equal(bars(right, LOOKS[strategy].label)[:, 1, 1], table.max(axis=1))
         best = sorted(zip(table.idxmin(), table.min(), strict=True))
         assert sorted(map(tuple, lines(right, f"_best {strategy}"))) == best
 
 
 def test_win_matrix_marks_ties_and_counts_outcomes():
-    ax = figures.win_matrix(differences(), "hybrid", "x-y").axes[0]
+    ax = diagrams.win_matrix(differences(), "hybrid", "x-y").axes[0]
     assert words(ax) == ["+.020", "(+.010)", "\N{MINUS SIGN}.040"]
     assert ax.get_title(loc="left") == "hybrid against X-Y: wins 1, ties 1, loses 1 of 3"
     mesh = ax.collections[0]
@@ -369,8 +395,8 @@ def test_win_matrix_marks_ties_and_counts_outcomes():
 
 
 def test_win_matrix_of_rank_distance_gives_low_to_the_better():
-    frame = differences().assign(candidate_lang="all", query_lang=["de", "en", "th"], difference=[-5.0, 1200.0, 1.0])
-    ax = figures.win_matrix(frame, "hybrid", "x-y", measure="rank_distance").axes[0]
+    frame = differences().assign(pool="all", query_lang=["de", "en", "th"], difference=[-5.0, 1200.0, 1.0])
+    ax = diagrams.win_matrix(frame, "hybrid", "x-y", measure="rank_distance").axes[0]
     assert words(ax) == ["\N{MINUS SIGN}5", "+1,200", "(+1)"]
     np.testing.assert_allclose(ax.collections[0].cmap(0.0)[:3], diagrams.to_rgb(LOOKS["hybrid"].color))
 
@@ -383,7 +409,7 @@ def test_shared_script_has_a_panel_for_each_group():
 
 
 def test_batches_write_the_codes_of_the_first_places():
-    figure = figures.batches({"one": batch(["de", "en", "th"], ["en", "th", "zh"])}, n=2)
+    figure = diagrams.batches({"one": batch(["de", "en", "th"], ["en", "th", "zh"])}, n=2)
     assert words(figure.axes[0]) == ["de", "en", "en", "th"]
     assert figure.axes[0].get_xlabel() == "and 1 more" and figure.axes[0].get_title(loc="left") == "one"
     assert len({diagrams.language_color(lang) for lang in LANGUAGES}) == len(LANGUAGES)
@@ -391,24 +417,24 @@ def test_batches_write_the_codes_of_the_first_places():
 
 def test_negatives_tell_positive_negative_and_masked_apart():
     mask = np.array([[True, False, False, True], [False, True, False, False]])
-    ax = figures.negatives(mask, [0, 2], ["de", "en"], ["en", "de", "th", "zh"]).axes[0]
+    ax = diagrams.negatives(mask, [0, 2], ["de", "en"], ["en", "de", "th", "zh"]).axes[0]
     plus, minus, masked = "+", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
     assert words(ax) == [plus, minus, minus, masked, minus, masked, plus, minus]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["en", "de", "th", "zh"]
-    large = figures.negatives(np.eye(50, dtype=bool), None, ["de"] * 50, ["en"] * 50).axes[0]
+    large = diagrams.negatives(np.eye(50, dtype=bool), None, ["de"] * 50, ["en"] * 50).axes[0]
     assert set(words(large)) == {""} and not len(large.get_xticks())
 
 
 def test_settings_diagram_counts_settings():
-    figure = figures.settings_diagram(languages=7)
+    figure = diagrams.settings_diagram(languages=7)
     counts = [words(ax)[-1] for ax in figure.axes]
     assert counts == [f"{n} settings with 7 languages" for n in (7, 42, 7)]
 
 
 def test_corpus_sizes_as_bars_and_as_shares():
-    first = figures.corpus_sizes(table_10()).axes[0]
+    first = diagrams.corpus_sizes(table_10()).axes[0]
     assert [bar.get_width() for bar in first.patches] == [1190, 1190, 1276, 1234]
-    ax = figures.corpus_sizes(table_9()).axes[0]
+    ax = diagrams.corpus_sizes(table_9()).axes[0]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["large (2 languages)", "small (en only)"]
     assert words(ax) == ["9,990  (99.9 %)", "10  (0.1 %)"] and ax.get_xscale() == "log"
 
@@ -417,26 +443,26 @@ def test_corpus_sizes_as_bars_and_as_shares():
     ("draw", "message"),
     [
         (lambda: figures.quality(frames()[0].drop(columns="low"), frames()[1]), "summary has no column 'low'"),
+        (lambda: figures.quality(*frames()), "hybrid with several alphas"),
         (lambda: figures.quality(frames()[0], frames()[1].drop(columns="value")), "seeds has no column 'value'"),
         (lambda: figures.quality(frames()[0][:0], frames()[1]), "summary has no rows"),
         (lambda: figures.quality(*frames(), measure="mrr"), "summary has no rows with measure 'mrr'"),
-        (lambda: figures.quality(*frames(), alpha=0.7), "no rows of hybrid with alpha 0.7"),
         (lambda: figures.quality(frames()[0].assign(strategy="y-x"), frames()[1]), "no strategy 'y-x'; choose from"),
-        (lambda: figures.mixing_ratio(frames()[0].assign(alpha=np.nan), frames()[1]), "an alpha in each row of hybrid"),
+        (lambda: figures.mixing_ratio(frames()[0].assign(alpha=np.nan), frames()[1]), "an alpha in those of hybrid"),
         (lambda: figures.mixing_ratio(frames()[0], frames()[1][:0]), "seeds has no rows"),
         (lambda: figures.language_bias(by_language().drop(columns="query_lang")), "no column 'query_lang'"),
         (lambda: figures.training_curves(log().drop(columns="mode")), "log has no column 'mode'"),
-        (lambda: figures.first_ranked({}), "matrices is empty"),
-        (lambda: figures.first_ranked({"x-y": shares()["x-y"].drop(columns="th")}), r"\['x-y'\] has no column 'th'"),
-        (lambda: figures.first_ranked({"x-y": shares()["x-y"] * np.nan}), "matrices has no number"),
-        (lambda: figures.win_matrix(differences()[:0], "hybrid", "x-y"), "frame has no rows"),
-        (lambda: figures.win_matrix(differences(), "hybrid", "y-x"), "no strategy 'y-x'"),
+        (lambda: diagrams.first_ranked({}), "matrices is empty"),
+        (lambda: diagrams.first_ranked({"x-y": shares()["x-y"].drop(columns="th")}), r"\['x-y'\] has no column 'th'"),
+        (lambda: diagrams.first_ranked({"x-y": shares()["x-y"] * np.nan}), "matrices has no number"),
+        (lambda: diagrams.win_matrix(differences()[:0], "hybrid", "x-y"), "frame has no rows"),
+        (lambda: diagrams.win_matrix(differences(), "hybrid", "y-x"), "no strategy 'y-x'"),
         (lambda: figures.shared_script(script().drop(columns="group")), "no column 'group'"),
-        (lambda: figures.corpus_sizes(table_9().drop(columns="language")), "no column 'language'"),
-        (lambda: figures.corpus_sizes(table_10().drop(columns="queries")), "no column 'queries'"),
-        (lambda: figures.batches({}), "batches is empty"),
-        (lambda: figures.negatives(np.eye(2), None, ["de"], ["en", "de"]), r"mask must be \(B, P\) for 1 queries"),
-        (lambda: figures.negatives(np.eye(2), [0, 2], ["de", "en"], ["en", "de"]), "one column below 2"),
+        (lambda: diagrams.corpus_sizes(table_9().drop(columns="language")), "no column 'language'"),
+        (lambda: diagrams.corpus_sizes(table_10().drop(columns="queries")), "no column 'queries'"),
+        (lambda: diagrams.batches({}), "batches is empty"),
+        (lambda: diagrams.negatives(np.eye(2), None, ["de"], ["en", "de"]), r"mask must be \(B, P\) for 1 queries"),
+        (lambda: diagrams.negatives(np.eye(2), [0, 2], ["de", "en"], ["en", "de"]), "one column below 2"),
     ],
 )
 def test_errors_name_what_is_wrong(draw, message):

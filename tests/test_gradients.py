@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 import torch
 from accelerate import PartialState
-from made import encoder, parallel_corpus
+from made import encoder, launch_command, pairs_file, parallel_corpus
 from safetensors.torch import load_file
 
+from hybridlib.corpora import ParallelPairs
 from hybridlib.encoder import Encoder
 from hybridlib.loss import info_nce
-from hybridlib.sampler import BatchSampler
+from hybridlib.sampler import Batch, BatchSampler
+from hybridlib.training import TrainingSettings, train
 from hybridlib.training.gradients import WHOLE, Gradients, PreparedBatch, prepare
-from hybridlib.training.loop import train
-from hybridlib.training.settings import TrainingSettings
 from hybridlib.training.tokens import TokenizedPairs
 
 CORPUS = parallel_corpus(negatives=True)
@@ -160,34 +160,51 @@ def test_half_precision_is_near(precision, cached, tmp_path):
     assert log["loss"].iloc[-1] < log["loss"].iloc[0]
 
 
+def corpus_of(queries: list[str], passages: list[str], **more: list) -> ParallelPairs:
+    """Query i is answered by passage i; all in English, and each with an id of its own."""
+    ids = [str(i) for i in range(len(passages))]
+    pairs = {"query_id": ids[: len(queries)], "passage_id": ids[: len(queries)], "source": ["s"] * len(queries)}
+    tables = pa.table({"query_id": ids[: len(queries)], "en": queries}), pa.table({"passage_id": ids, "en": passages})
+    return ParallelPairs.build(*tables, pa.table(pairs | more), name="texts")
+
+
+def test_equal_texts_under_other_ids_are_no_negatives():
+    """Passages 0 and 2 have one text, and so have queries 1 and 3 and the negative of pair 1 and passage 3."""
+    corpus = corpus_of(["a", "b", "c", "b"], ["x", "y", "x", "z", "z"], negatives=[[], ["4"], [], []])
+    batch = BatchSampler(corpus, "en-en", batch_size=4, steps=1).batch(0)
+    mask = prepare(TokenizedPairs(corpus, encoder(CORPUS)), batch, SETTINGS).mask
+    pair = batch.pair.tolist()
+    assert mask.shape == (4, 5)
+    masked = {(pair[i], pair[j] if j < 4 else "negative") for i, j in mask.nonzero().tolist() if i != j}
+    assert masked == {(0, 2), (2, 0), (1, 3), (3, 1), (3, "negative")}
+
+
+def test_texts_are_compared_within_a_language():
+    ids = ["0", "1"]
+    texts = {"de": ["Berlin", "Rom"], "en": ["Berlin?", "Berlin"]}
+    tables = (pa.table({key: ids, **texts}) for key in ("query_id", "passage_id"))
+    pairs = pa.table({"query_id": ids, "passage_id": ids, "source": ["s", "s"]})
+    corpus = ParallelPairs.build(*tables, pairs, name="names")
+    batch = Batch(0, "x-x", np.array([0, 1]), np.array(["de", "en"]), np.array(["de", "en"]))
+    assert prepare(TokenizedPairs(corpus, encoder(CORPUS)), batch, SETTINGS).mask.tolist() == [[1, 0], [0, 1]]
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """A checkpoint without dropout, and pairs, as the command line takes them."""
     folder = tmp_path_factory.mktemp("files")
     encoder(CORPUS, layers=1).save(folder / "start")
-    with open(folder / "pairs.jsonl", "w", encoding="utf-8") as file:
-        for q, p in zip(CORPUS.query_rows.tolist(), CORPUS.passage_rows.tolist(), strict=True):
-            texts = {f"query_{lang}": CORPUS.queries[lang][q].as_py() for lang in CORPUS.languages}
-            texts |= {f"passage_{lang}": CORPUS.passages[lang][p].as_py() for lang in CORPUS.languages}
-            file.write(json.dumps({"query_id": f"q{q}", "passage_id": f"p{p}", **texts}) + "\n")
+    pairs_file(folder / "pairs.jsonl", CORPUS)
     return folder
 
 
 def command(files: Path, output: Path, processes: int, steps: int = 8) -> list[str]:
-    """`hybridlib train`, from accelerate launch if there is more than one process.
-
-    With --cpu Accelerate wants MPI; its --multi_gpu is torchrun, and runs on CPUs where there is no GPU.
-    """
-    launch = [sys.executable, "-m"]
-    if processes > 1:
-        options = ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
-        options += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launch += ["accelerate.commands.launch", *options, "-m"]
+    """`hybridlib train` on some processes."""
     names = {"checkpoint": "start", "pairs": "pairs.jsonl", "validation": "pairs.jsonl"}
     options = [part for name, file in names.items() for part in (f"--{name}", str(files / file))]
     options += ["--validation-strategy", "x-x", "--validation-batches", "3", "--validate-every", "4"]
     options += ["--batch-size", "7", "--steps", str(steps), "--learning-rate", "1e-3", "--checkpoint-every", "4"]
-    return [*launch, "hybridlib", "train", *options, "--output", str(output)]
+    return launch_command(processes, ["train", *options, "--output", str(output)])
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_notebooks import find_notebooks, read_notebook
 
-from hybridlib.companion.runner import read_notebook
+from hybridlib.companion.experiment.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODULES = sorted((ROOT / "hybridlib").rglob("*.py"))
+NOTEBOOKS = [notebook.path for notebook in find_notebooks(ROOT / "notebooks")]
+MODULES = sorted((ROOT / "hybridlib").rglob("*.py")) + sorted((ROOT / "tools").glob("*.py"))
 ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 OWNER = ADDRESS.removeprefix("https://github.com/").removesuffix("/hybridlib")
 
@@ -90,14 +91,34 @@ def test_notebook_has_one_parameters_cell_of_literals(path: Path) -> None:
         ast.literal_eval(node.value)  # type: ignore[arg-type]
 
 
-def test_all_notebooks_have_the_same_parameters() -> None:
-    """One that is not core may have more of its own."""
-    notebooks = [read_notebook(path) for path in NOTEBOOKS]
-    names = {notebook.name: sorted(notebook.parameters) for notebook in notebooks}
-    common = set(names["00_quickstart"])
-    for notebook in notebooks:
-        more = set(notebook.parameters) - common
-        assert common <= set(notebook.parameters) and not (more and notebook.core), names
+@each_notebook
+def test_the_parameters_cell_names_what_the_notebook_obeys(path: Path) -> None:
+    """Three to seven names; every other setting of the profile goes through `settings`."""
+    parameters = read_notebook(path).parameters
+    assert parameters["profile"] == "demo" and parameters["settings"] == {}
+    assert 3 <= len(parameters) <= 7
+
+
+@each_notebook
+def test_the_number_says_what_kind_of_notebook_it_is(path: Path) -> None:
+    """0x learn, 1x reproduce; 2x stand in beyond/ and run when asked for."""
+    beyond = path.parent.name == "beyond"
+    assert path.name[0] in ("2" if beyond else "01")
+    assert read_notebook(path).core is not beyond
+
+
+@each_notebook
+def test_hybridlib_is_imported_before_torch(path: Path) -> None:
+    """It sets how waiting threads behave, which torch's OpenMP reads once."""
+    names = []
+    for node in ast.walk(ast.parse("\n".join(source(cell) for cell in code_cells(path)))):
+        if isinstance(node, ast.Import):
+            names += [(node.lineno, alias.name.partition(".")[0]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append((node.lineno, (node.module or "").partition(".")[0]))
+    order = [name for _, name in sorted(names, key=lambda pair: pair[0])]
+    loads_torch = [order.index(name) for name in ("torch", "transformers", "sentence_transformers") if name in order]
+    assert order.index("hybridlib") < min(loads_torch, default=len(order))
 
 
 @each_notebook
@@ -115,14 +136,19 @@ def test_notebook_is_short_and_thin(path: Path) -> None:
 
 
 @each_notebook
-def test_notebook_tells_its_costs_and_starts_with_a_title(path: Path) -> None:
+def test_notebook_starts_with_a_title_and_tells_profiles_and_costs(path: Path) -> None:
     notebook = read_notebook(path)
     assert notebook.title
-    assert set(notebook.cost) == {"smoke", "demo"}
+    profiles = notebook.profiles or list(PROFILES)
+    assert set(profiles) <= set(PROFILES)
+    assert set(notebook.cost) == set(profiles) & {"smoke", "demo"}
+    assert notebook.needs or {"smoke", "demo"} <= set(profiles)
 
 
 def test_no_notebook_has_a_twin_source_file() -> None:
-    assert [path.name for path in (ROOT / "notebooks").glob("*") if path.suffix in (".py", ".md", ".Rmd", ".qmd")] == []
+    assert [
+        path.name for path in (ROOT / "notebooks").rglob("*") if path.suffix in (".py", ".md", ".Rmd", ".qmd")
+    ] == []
 
 
 def test_the_strip_tool_keeps_what_is_ours_and_nothing_else(tmp_path: Path) -> None:
@@ -219,7 +245,7 @@ def test_the_colab_cell_installs_from_the_public_address(path: Path) -> None:
     cells = ["".join(cell["source"]) for cell in code_cells(path)]
     installing = [text for text in cells if re.search(r"pip[\"', ]+install", text)]
     assert len(installing) == 1
-    assert ADDRESS in installing[0]
+    assert f"hybridlib[companion] @ git+{ADDRESS}" in installing[0].replace("{address}", ADDRESS)
     assert "find_spec" in installing[0]  # only where hybridlib is missing
     assert not re.search(r"-U\b|--upgrade", installing[0])
 

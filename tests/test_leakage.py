@@ -113,23 +113,25 @@ def miracl(folder, questions: dict[str, str]):
     return folder
 
 
-def test_miracl_from_a_folder_and_from_the_hub(hub, tmp_path):
-    folder = miracl(tmp_path / "data", {"en": "is it so?"})
-    protected = protect(["miracl"], folder=folder)
+def test_miracl_from_a_folder_and_from_the_hub(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(miracl(tmp_path / "data", {"en": "is it so?"})))
+    protected = protect(["miracl"])
     assert digest("Is it so") in protected.texts["miracl question"] and len(protected.texts["miracl question"]) == 18
     files = {
         f"miracl-v1.0-{lang}/topics/topics.miracl-v1.0-{lang}-dev.tsv": f"7\tfrage {lang}\n".encode()
         for lang in MIRACL_LANGUAGES
     }
     hub.add("dataset", "miracl/miracl", files)
+    monkeypatch.delenv("HYBRIDLIB_DATA")
     assert digest("Frage de?") in protect(["miracl"]).texts["miracl question"]
 
 
-def test_a_damaged_topics_file_and_an_unknown_set(tmp_path):
+def test_a_damaged_topics_file_and_an_unknown_set(tmp_path, monkeypatch):
     folder = miracl(tmp_path, {})
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(folder))
     (folder / "miracl-dev" / "topics.miracl-v1.0-ar-dev.tsv").write_text("no tab\n")
     with pytest.raises(ValueError, match="topics.miracl-v1.0-ar-dev.tsv, line 1: no tab"):
-        protect(["miracl"], folder=folder)
+        protect(["miracl"])
     with pytest.raises(ValueError, match="unknown evaluation set 'squad'; choose from xquad-r"):
         protect(["squad"])
 
@@ -137,7 +139,7 @@ def test_a_damaged_topics_file_and_an_unknown_set(tmp_path):
 def test_xquad_r_is_protected_with_its_paragraphs(data_folder):
     if not (data_folder / "xquad-r").is_dir():
         pytest.skip("no xquad-r in HYBRIDLIB_DATA")
-    protected = protect(["xquad-r"], folder=data_folder)
+    protected = protect(["xquad-r"])
     questions, passages = protected.texts["xquad-r question"], protected.texts["xquad-r passage"]
     assert digest("how many POINTS did the panthers' defense surrender") in questions
     assert 12_000 < len(questions) <= 13_090

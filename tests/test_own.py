@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hybridlib.corpora import own
-from hybridlib.corpora.own import load_pairs
+from hybridlib.corpora.own import language_codes, load_pairs, open_pairs
 
 ROWS = [
     {"query_id": "q1", "passage_id": "p1", "query_en": "Who wrote Faust?", "query_de": "Wer schrieb Faust?",
@@ -22,6 +22,13 @@ ROWS = [
     {"query_id": "q2", "passage_id": "p1", "query_en": "Who painted Guernica?",
      "passage_en": "Goethe wrote Faust.", "passage_de": "Goethe schrieb Faust.", "negatives": None},
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def write(path: Path, rows: list) -> Path:
@@ -213,3 +220,47 @@ def test_missing_file_and_unknown_kind(tmp_path):
     (tmp_path / "a.csv").write_text("query_en,passage_en\n")
     with pytest.raises(ValueError, match="a.csv: unknown kind of file; name it .jsonl"):
         load_pairs(tmp_path / "a.csv")
+
+
+def test_what_was_read_is_kept_and_opened_memory_mapped(tmp_path, cache, monkeypatch):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    first = load_pairs(path)
+    monkeypatch.setattr(own, "_read", lambda *_: pytest.fail("the file was read again"))
+    assert load_pairs(path).fingerprint == first.fingerprint
+    assert not first.pairs["query"].chunk(0).buffers()[1].is_mutable, "memory-mapped"
+    monkeypatch.undo()
+    monkeypatch.setenv("HYBRIDLIB_CACHE", str(cache))
+    assert load_pairs(write(path, ROWS[:2])).fingerprint != first.fingerprint, "the file has changed"
+    assert load_pairs(path, name="other").name == "other"
+
+
+def test_without_a_place_to_keep_it_a_file_is_read_each_time(tmp_path, cache):
+    cache.write_text("a file where the cache's folder should be")
+    assert len(load_pairs(write(tmp_path / "a.jsonl", ROWS))) == 3
+
+
+def test_several_files_are_opened_as_one(tmp_path):
+    paths = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.parquet", ROWS[:2])
+    pairs = open_pairs(*paths)
+    assert (pairs.name, len(pairs), len(pairs.passages)) == ("a+b", 5, 4)
+    assert open_pairs(*paths).fingerprint == pairs.fingerprint
+    assert open_pairs(paths[0]).name == "a"
+
+
+def test_a_line_says_that_texts_stand_under_several_ids(tmp_path, caplog):
+    rows = [{"query_id": f"q{i}", "passage_id": f"p{i}", "query_en": f"Who {i}?", "passage_en": "Ask."} for i in "123"]
+    path = write(tmp_path / "a.jsonl", rows)
+    for _ in ("read", "opened"):
+        caplog.clear()
+        assert load_pairs(path).repeats == {"queries": 0, "passages": 1}
+        (record,) = caplog.records
+        assert record.getMessage().startswith("a: 1 texts of passages stand under more than one id")
+    caplog.clear()
+    bare = [{key: row[key] for key in row if not key.endswith("_id")} for row in rows]
+    assert load_pairs(write(tmp_path / "b.jsonl", bare)).repeats["passages"] == 0 and not caplog.records
+
+
+def test_the_language_codes_are_those_of_babel():
+    babel = pytest.importorskip("babel")
+    codes = {code for code in babel.Locale.parse("en").languages if re.fullmatch("[a-z]{2,3}", code)}
+    assert len(language_codes()) == 636 and len(language_codes() ^ codes) < 20, "another version may differ a little"

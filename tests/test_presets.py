@@ -1,119 +1,165 @@
-"""Presets: each loads from its repository's layout and computes what transformers does by hand."""
+"""Names of checkpoints: presets load and pool as they say, and the identity of a checkpoint is its content."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from made import encoder, parallel_corpus
+from safetensors.torch import load_file
 from test_encoder import byte_pairs, wordpiece
-from test_hub_checkpoints import FAMILIES, LANGUAGES, content
 from test_hub_checkpoints import TEXTS as THINGS
+from test_hub_checkpoints import content, labse, mt5, xlm_roberta
 from torch.nn.functional import normalize
-from transformers import BertConfig, BertModel, GteConfig, GteModel, PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import BertConfig, BertModel, PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
 
-from hybridlib import encoder_presets
-from hybridlib.encoder import Encoder
-from hybridlib.encoder_checkpoint import CheckpointError
-from hybridlib.encoder_presets import PRESETS, load_preset
+from hybridlib.encoder import PRESETS, CheckpointError, Encoder, identity
 
 TEXTS = ["which river", "which currency does it use", "Cologne"]
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+BERTS = ("multilingual-minilm", "mbert", "e5-small")
+XLMRS = ("xlm-r-base", "e5-base", "e5-large", "bge-m3")
 
 
-def tiny(architecture: str) -> tuple[PreTrainedModel, object]:
-    """A random model with wide weights, and a tokenizer for it."""
-    words = wordpiece() if architecture == "bert" else byte_pairs()
+def tiny(name: str) -> tuple[PreTrainedModel, object]:
+    """A random model of a preset's architecture, with wide weights, and a tokenizer for it."""
+    words = wordpiece() if name in BERTS else byte_pairs()
     words.model_max_length = 10**30
     about = {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "initializer_range": 0.2, **SHAPE}
     torch.manual_seed(1)
-    if architecture == "bert":
+    if name in BERTS:
         return BertModel(BertConfig(**about), add_pooling_layer=False).eval(), words
-    if architecture == "gte":
-        return GteModel(GteConfig(**about)).eval(), words
-    return XLMRobertaModel(
-        XLMRobertaConfig(max_position_embeddings=8194, **about), add_pooling_layer=False
-    ).eval(), words
+    if name not in XLMRS:
+        return transformers.GteModel(transformers.GteConfig(**about)).eval(), words
+    config = XLMRobertaConfig(max_position_embeddings=8194, **about)
+    return XLMRobertaModel(config, add_pooling_layer=False).eval(), words
 
 
 def by_hand(model: PreTrainedModel, words: Callable, pooling: str, prefix: str) -> torch.Tensor:
     """Each text alone, as its card pools."""
     with torch.no_grad():
         ids = [torch.tensor([words(prefix + text)["input_ids"]]) for text in TEXTS]
-        states = [model(input_ids=one).last_hidden_state[0] for one in ids]
-    return normalize(torch.stack([one.mean(0) if pooling == "mean" else one[0] for one in states]), dim=-1)
+        states = [model(input_ids=row).last_hidden_state[0] for row in ids]
+    return normalize(torch.stack([state.mean(0) if pooling == "mean" else state[0] for state in states]), dim=-1)
 
 
-PLAIN = [name for name, preset in PRESETS.items() if preset.architecture in ("bert", "xlm-roberta", "gte")]
-
-
-@pytest.mark.parametrize("name", [name for name in PLAIN if PRESETS[name].pooling != "pooler"])
+@pytest.mark.parametrize("name", [*BERTS, *XLMRS, "gte-multilingual-base"])
 def test_a_preset_pools_prefixes_and_cuts_as_it_says(name, hub, tmp_path):
+    if name.startswith("gte") and not hasattr(transformers, "GteModel"):
+        pytest.skip(f"transformers {transformers.__version__} has no gte")
     preset = PRESETS[name]
-    model, words = tiny(preset.architecture)
+    model, words = tiny(name)
     model.save_pretrained(tmp_path / "model")
     words.save_pretrained(tmp_path / ("words" if preset.tokenizer else "model"))
     hub.add("model", preset.repository, content(tmp_path / "model"))
     if preset.tokenizer:
         hub.add("model", preset.tokenizer, {**content(tmp_path / "words"), "model.safetensors": b"not asked for"})
-    encoder = load_preset(name, device="cpu")
-    assert encoder.max_length == preset.max_length
-    assert (encoder.query_prefix, encoder.passage_prefix) == (preset.query_prefix, preset.passage_prefix)
+    encoder = Encoder.load(name, device="cpu")
+    settings = {key: getattr(encoder, key) for key in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    assert settings == preset.settings
     for prefix in {"", preset.query_prefix, preset.passage_prefix}:
         expected = by_hand(model, words, preset.pooling, prefix)
         assert torch.allclose(encoder.encode(TEXTS, prefix=prefix), expected, atol=1e-5)
-    asked = [path for _, path, _ in hub.requests if preset.tokenizer and path.startswith(f"/{preset.tokenizer}/")]
-    assert not any(path.endswith(".safetensors") for path in asked)
-    encoder.save(tmp_path / "saved")  # and what is saved holds all of it
-    again = Encoder.load(tmp_path / "saved")
-    assert torch.equal(again.encode(TEXTS), encoder.encode(TEXTS)) and again.query_prefix == preset.query_prefix
+    paths = [path for _, path, *_ in hub.requests if preset.tokenizer and path.startswith(f"/{preset.tokenizer}/")]
+    assert not any(path.endswith(".safetensors") for path in paths)
 
 
-def test_labse_has_its_own_head(hub, tmp_path):
-    expected = FAMILIES["labse"](tmp_path / "labse", 0)
-    hub.add("model", PRESETS["labse"].repository, content(tmp_path / "labse"))
-    encoder = load_preset("labse", max_length=24, device="cpu")
-    assert (encoder.pooling, encoder.query_prefix) == ("pooler", "Query: ")
+@pytest.mark.parametrize(("name", "make"), [("labse", labse), ("mt5-base", mt5)])
+def test_labse_has_its_own_head_and_mt5_is_its_encoder(name, make, hub, tmp_path):
+    expected = make(tmp_path / "model", 0)
+    hub.add("model", PRESETS[name].repository, content(tmp_path / "model"))
+    encoder = Encoder.load(name, max_length=24, device="cpu")
+    assert (encoder.pooling, encoder.query_prefix) == (PRESETS[name].pooling, PRESETS[name].query_prefix)
     assert torch.allclose(encoder.encode(THINGS), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "family"), [("mbart-50", "mbart50"), ("mt5-base", "mt5")])
-def test_encoders_of_encoder_decoders(name, family, hub, tmp_path):
-    expected = FAMILIES[family](tmp_path / "model", 0)
-    hub.add("model", PRESETS[name].repository, content(tmp_path / "model"))
-    encoder = load_preset(name, max_length=None, device="cpu")
-    assert bool(encoder.codes) == PRESETS[name].with_codes
-    assert torch.allclose(encoder.encode(THINGS, languages=LANGUAGES), expected, atol=1e-5)
-
-
-def test_every_preset_is_of_an_architecture_that_can_be_loaded_and_says_where_it_is_from():
-    tested = {*PLAIN, "labse", "mbart-50", "mt5-base"}
-    assert tested == set(PRESETS)
+def test_every_preset_is_tested_and_says_where_it_is_from():
+    assert {*BERTS, *XLMRS, "gte-multilingual-base", "labse", "mt5-base"} == set(PRESETS)
     assert {preset.family for preset in PRESETS.values()} == {"xlm-r", "labse", None}
     assert all(preset.source and preset.choice for preset in PRESETS.values())
+    paper = [name for name, preset in PRESETS.items() if preset.paper_prefixes]
+    assert {(PRESETS[name].query_prefix, PRESETS[name].passage_prefix) for name in paper} == {("Query: ", "Passage: ")}
 
 
-def test_overrides_take_the_presets_place(hub, tmp_path):
-    model, words = tiny("xlm-roberta")
+def test_parameters_take_the_presets_place_and_a_folder_too(hub, tmp_path, monkeypatch):
+    model, words = tiny("xlm-r-base")
     for part in (model, words):
-        part.save_pretrained(tmp_path)
-    first = hub.add("model", PRESETS["xlm-r-base"].repository, content(tmp_path))
+        part.save_pretrained(tmp_path / "model")
+    first = hub.add("model", PRESETS["xlm-r-base"].repository, content(tmp_path / "model"))
     options = {"query_prefix": "", "passage_prefix": "p: ", "max_length": 30, "pooling": "cls", "revision": first}
-    encoder = load_preset("xlm-r-base", device="cpu", **options)
+    encoder = Encoder.load("xlm-r-base", device="cpu", **options)
     assert (encoder.query_prefix, encoder.passage_prefix, encoder.max_length) == ("", "p: ", 30)
     assert torch.allclose(encoder.encode(TEXTS), by_hand(model, words, "cls", ""), atol=1e-5)
+    monkeypatch.chdir(tmp_path)
+    encoder.save("xlm-r-base")
+    assert Encoder.load("xlm-r-base").max_length == 30
+    assert set(identity("xlm-r-base")) == {"files"}
 
 
-def test_unknown_names_and_architectures_say_what_to_do(monkeypatch):
-    with pytest.raises(CheckpointError, match="no preset 'xlmr': choose one of xlm-r-base, labse"):
-        load_preset("xlmr")
-    monkeypatch.setattr(encoder_presets, "CONFIG_MAPPING_NAMES", {"bert": "BertConfig"})
-    with pytest.raises(
-        CheckpointError, match="gte-multilingual-base: transformers .* has no architecture 'gte': install"
-    ):
-        load_preset("gte-multilingual-base")
+def test_unknown_names_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = r"xlmr is no folder here and no preset \(xlm-r-base, labse.*model xlmr at main: not in the cache"
+    for call in (Encoder.load, identity):
+        with pytest.raises(CheckpointError, match=message):
+            call("xlmr")
+
+
+# ---- identity
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A saved encoder."""
+    encoder(parallel_corpus()).save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "1_Pooling/config.json", "modules.json", "model.safetensors"])
+def test_any_file_of_a_folder_changes_its_identity(folder, name):
+    before = identity(folder)
+    assert json.loads(json.dumps(before)) == before == identity(str(folder))
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    assert identity(folder) != before
+
+
+def test_pickled_weights_are_part_of_the_identity_and_the_path_is_not(folder, tmp_path):
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    before = identity(folder)
+    folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / ".hidden").write_text("a file manager's")
+    assert identity(tmp_path / "elsewhere") == before
+    torch.save({name: weights + 1 for name, weights in state.items()}, tmp_path / "elsewhere" / "pytorch_model.bin")
+    assert identity(tmp_path / "elsewhere") != before
+
+
+def test_a_commit_of_the_hub_changes_the_identity(hub, tmp_path):
+    names, commits = ("owner/model", PRESETS["mbert"].repository), {}
+    for seed in range(2):
+        xlm_roberta(tmp_path / str(seed), seed)
+        for name in names:
+            commits[name, seed] = hub.add("model", name, content(tmp_path / str(seed)))
+    for name, repository in zip(("owner/model", "mbert"), names, strict=True):
+        assert identity(name)["commits"] == {repository: commits[repository, 1]}
+        assert identity(name, commits[repository, 0])["commits"] == {repository: commits[repository, 0]}
+    assert not any(path.endswith(".safetensors") for _, path, *_ in hub.requests)
+
+
+@pytest.mark.parametrize("change", [{"pooling": "cls"}, {"query_prefix": "q "}, {"max_length": 99}])
+def test_what_a_preset_says_changes_its_identity(hub, tmp_path, monkeypatch, change):
+    xlm_roberta(tmp_path, 0)
+    for repository in (PRESETS["multilingual-minilm"].repository, PRESETS["multilingual-minilm"].tokenizer):
+        hub.add("model", repository, content(tmp_path))
+    before = identity("multilingual-minilm")
+    monkeypatch.setitem(PRESETS, "multilingual-minilm", replace(PRESETS["multilingual-minilm"], **change))
+    assert identity("multilingual-minilm") != before
+    assert len(before["commits"]) == 2
 
 
 def test_the_table_in_data_md_is_that_of_the_presets():

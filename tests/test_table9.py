@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +19,8 @@ from made import encoder, parallel_corpus
 from hybridlib.__main__ import main
 from hybridlib.companion.report import paper
 from hybridlib.companion.sources import filters, mmarco
-from hybridlib.companion.sources.filters import Counts, Limits, Row, filtered, write_rows
-from hybridlib.companion.sources.table9 import SOURCES, find, load
+from hybridlib.companion.sources.filters import Counts, Row, TextLimits, filtered, write_rows
+from hybridlib.companion.sources.table9 import LAYOUTS, SOURCES, find, load
 from hybridlib.corpora import ParallelPairs
 from hybridlib.files import lock_file
 
@@ -100,7 +101,7 @@ def test_duorc_wants_an_answer_and_finds_it_in_the_plot(hub, tmp_path):
     assert [query for query, _, _ in texts(corpus)] == ["Who did it?", "Who looked on?"]
     assert len(corpus.passages) == 1
     assert Counts.load(tmp_path / "out").dropped == {"no answer": 1, "answer not in passage": 1}
-    near = load("duorc", tmp_path / "near", limits=Limits(answer_within=40))
+    near = load("duorc", tmp_path / "near", limits=TextLimits(answer_within=40))
     assert [query for query, _, _ in texts(near)] == ["Who did it?"]
 
 
@@ -137,7 +138,7 @@ def test_squadshifts_is_all_domains_and_splits(hub, tmp_path):
     assert len(corpus) == 12 and len(corpus.passages) == 1
 
 
-def test_entity_questions_needs_retrieved_passages(hub, tmp_path):
+def test_entity_questions_needs_retrieved_passages(hub, tmp_path, monkeypatch):
     with pytest.raises(
         FileNotFoundError, match=r"(?s)entity-questions: no \*.json here.*dataset.zip.*bm25_retriever.py"
     ):
@@ -150,7 +151,8 @@ def test_entity_questions_needs_retrieved_passages(hub, tmp_path):
     ]
     (tmp_path / "data" / "entity-questions").mkdir(parents=True)
     (tmp_path / "data" / "entity-questions" / "P19.train.json").write_text(json.dumps(results))
-    corpus = load("entity-questions", tmp_path / "out", folder=tmp_path / "data")
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(tmp_path / "data"))
+    corpus = load("entity-questions", tmp_path / "out")
     assert texts(corpus) == [("Where was Ann born?", "Ann was born in Ulm.", ["Bo is a dog."])]
     assert Counts.load(tmp_path / "out").dropped == {"no answer": 1}
 
@@ -176,11 +178,12 @@ def tsv(records) -> bytes:
 
 @pytest.fixture
 def mmarco_files(hub):
-    files = {mmarco.TRIPLES: tsv(TRIPLES)}
-    for lang in ("de", "en", "hi"):
-        files[mmarco.passages_file(lang)] = tsv(PASSAGES[mmarco.LANGUAGES[lang]].items())
-        files[mmarco.queries_file(lang)] = tsv(QUERIES[mmarco.LANGUAGES[lang]].items())
-    hub.add("dataset", mmarco.REPO, files, mmarco.REVISION)
+    source = find("mmarco")
+    files = {source.files[0]: tsv(TRIPLES)}
+    for language in ("german", "english", "hindi"):
+        for file, records in zip(source.files_by_language, (QUERIES, PASSAGES), strict=True):
+            files[file.format(language=language)] = tsv(records[language].items())
+    hub.add("dataset", source.repo, files, source.revision)
     return files
 
 
@@ -215,25 +218,27 @@ def test_mmarco_reads_the_first_triples_only(mmarco_files, tmp_path):
 def test_mmarco_in_small_pieces_is_the_same(mmarco_files, tmp_path, monkeypatch):
     whole = load("mmarco", tmp_path / "out", languages=["en", "de", "hi"])
     monkeypatch.setattr(mmarco, "CHUNK", 1)
+    monkeypatch.setattr(mmarco, "TRIPLES", 1)
     monkeypatch.setattr(mmarco, "BLOCK", 64)
     assert load("mmarco", tmp_path / "again", languages=["en", "de", "hi"]).fingerprint == whole.fingerprint
 
 
-def test_grouping_triples_against_a_plain_loop():
-    triples = np.random.default_rng(0).integers(0, 6, (500, 3)).astype(np.int32)
-    pairs, lists = mmarco._grouped(triples, 3)
+def test_first_negatives_against_a_plain_loop(monkeypatch):
+    triples = pd.DataFrame(np.random.default_rng(0).integers(0, 6, (500, 3)), columns=["query", "positive", "negative"])
+    monkeypatch.setattr(mmarco, "TRIPLES", 100)
+    rows = mmarco.first_negatives((triples[start : start + 30] for start in range(0, 500, 30)), 3)
     expected: dict[tuple[int, int], list[int]] = {}
-    for query, positive, negative in triples.tolist():
+    for query, positive, negative in triples.to_numpy().tolist():
         expected.setdefault((query, positive), []).append(negative)
-    found = {
-        tuple(pair): [n for n in some if n >= 0] for pair, some in zip(pairs.tolist(), lists.tolist(), strict=True)
-    }
-    assert found == {pair: some[:3] for pair, some in expected.items()}
+    grouped = rows.groupby(["query", "positive"])["negative"].agg(list)
+    assert grouped.to_dict() == {pair: negatives[:3] for pair, negatives in expected.items()}
+    assert rows[["query", "positive"]].apply(tuple, axis=1).is_monotonic_increasing
 
 
 @pytest.mark.parametrize("content", [b"10\t0\n", b"ten\t0\t1\n", b"\xff\t0\t1\n"])
 def test_mmarco_names_a_file_that_is_not_of_its_layout(mmarco_files, hub, tmp_path, content):
-    hub.repositories["dataset", mmarco.REPO].commits[mmarco.REVISION] = {**mmarco_files, mmarco.TRIPLES: content}
+    source = find("mmarco")
+    hub.add("dataset", source.repo, {**mmarco_files, source.files[0]: content}, source.revision)
     with pytest.raises(ValueError, match=r"triples.train.ids.small.tsv: not as mMARCO's files are"):
         load("mmarco", tmp_path / "out", languages=["en"])
 
@@ -251,9 +256,8 @@ def test_each_row_counts_once_under_the_first_filter():
         "passage length": Row("who is it", "x" * 21),
         "answer not in passage": Row("who is it", "it is me", ("you",)),
     }
-    assert set(bad) == set(filters.FILTERS)
     counts = Counts()
-    kept = list(filtered([good, *bad.values(), good], Limits(passage=(3, 20)), counts))
+    kept = list(filtered([good, *bad.values(), good], TextLimits(passage=(3, 20)), counts))
     assert kept == [good]
     assert counts == Counts(8, 1, Counter(dict.fromkeys([*bad, "duplicate"], 1)))
 
@@ -299,11 +303,15 @@ def test_unknown_names(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("duorc", parquet([{"question": "?"}]), "no column 'plot' among question; this is another layout"),
+        (
+            "duorc",
+            parquet([{"question": "?"}]),
+            "row 1: no 'no_answer' that is bool among question; this is another layout",
+        ),
         ("duorc", b"PAR1 torn", "torn or no Parquet file"),
-        ("mr-tydi", parquet([{"a": "b"}]), "none of the columns query, question, title, anchor, only a"),
+        ("mr-tydi", parquet([{"a": "b"}]), "no 'query' or 'question' or 'title' or 'anchor' that is str among a;"),
         ("mfaq", b'{"qa_pairs": [1]}\n', "line 1: a pair is int"),
-        ("mfaq", b'{"question": "?"}\n', "line 1: no 'qa_pairs' that is list"),
+        ("mfaq", b'{"question": "?"}\n', "line 1: no 'qa_pairs' that is list among question"),
         ("mfaq", b"{\n", "line 1"),
     ],
 )
@@ -323,11 +331,10 @@ def test_a_local_copy_comes_before_the_hub(hub, tmp_path, monkeypatch):
 
 
 def test_every_set_of_table_9_has_a_source_with_its_size():
-    printed = set(paper.reported(9)["dataset"])
-    assert {source.paper for source in SOURCES.values() if source.paper} == printed
-    assert find("mmarco").paper_size == 39_780_811 and find("squadshifts").paper_size is None
-    assert find("mr-tydi").rows == find("mr-tydi").paper_size == 3_547
+    sizes = paper.reported(9).set_index("dataset")["value"].astype(int).to_dict()
+    assert {source.paper: source.paper_size for source in SOURCES.values() if source.paper} == sizes
     for source in SOURCES.values():
+        assert source.layout in LAYOUTS or source.files_by_language
         assert source.revision is None or len(source.revision) == 40
         assert source.note and source.licence and source.name == source.name.lower()
 
@@ -346,9 +353,9 @@ def test_data_writes_what_it_can_get_and_train_takes_it(hub, tmp_path, capsys):
     assert main(["data", "mfaq", "duorc", "newsqa", "--output", str(out)]) == 0
     printed = capsys.readouterr()
     assert "mfaq: 9 pairs in en; Table 9 has 3,567,659; read 9, dropped none" in printed.out
-    assert "duorc: left out. " in printed.err and "there is no" in printed.err
+    assert "duorc: left out. " in printed.err and "the hub has no such thing" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["mfaq", "newsqa"]
-    assert len(json.loads(lock_file().read_text())["files"]) == 2
+    assert len(json.loads(lock_file().read_text())["commits"]) == 2
     encoder(parallel_corpus()).save(tmp_path / "start")
     flags = ["--checkpoint", str(tmp_path / "start"), "--strategy", "en-en", "--steps", "2", "--batch-size", "4"]
     pairs = [str(out / "mfaq"), str(out / "newsqa")]
@@ -377,4 +384,4 @@ def test_the_command_by_its_environment(hub, tmp_path):
     command = [sys.executable, "-m", "hybridlib", "data", "newsqa", "--output", str(tmp_path / "out")]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "newsqa: 1 pairs in en" in done.stdout
-    assert len(json.loads(lock_file().read_text())["files"]) == 1
+    assert len(json.loads(lock_file().read_text())["commits"]) == 1

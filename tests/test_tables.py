@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib.companion.report import paper, tables
+from hybridlib.companion.report import paper, summaries, tables
 
 NAN = math.nan
 
@@ -75,6 +78,61 @@ def test_what_was_not_run_is_blank_and_never_0(other):
 def test_nothing_run_at_all():
     frame = tables.build(paper.reported(1), pd.DataFrame())
     assert (len(frame), set(frame["verdict"])) == (36, {"not run"})
+
+
+def study_rows(seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
+    """Rows of two strategies in two languages, more queries in one than in the other."""
+    rng, lines = np.random.default_rng(0), []
+    for strategy, seed, (lang, n) in itertools.product(("hybrid", "x-y"), seeds, (("de", 30), ("en", 10))):
+        for query, pool in itertools.product(range(n), ("de", "en", "all")):
+            setting = {lang: "mono", "all": "multi"}.get(pool, "cross")
+            distance = rng.integers(1, 90) if pool == "all" else NAN
+            lines.append((strategy, seed, setting, lang, pool, f"c{query}", rng.random(), distance))
+    columns = ["strategy", "seed", "setting", "query_lang", "pool", "cluster", "map", "rank_distance"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def test_cells_of_an_experiment_have_intervals_and_seeds():
+    rows = study_rows()
+    cells = tables.study_cells(rows, benchmark="xquad-r", checkpoint="xlm-r")
+    assert list(cells.columns) == [*summaries.PAPER_KEYS, "value", "low", "high", "sd"]
+    cells = cells.set_index(["strategy", "setting", "measure", "language"]).sort_index()
+    cross = rows[(rows["strategy"] == "hybrid") & (rows["setting"] == "cross")]
+    by_language = cross.groupby("query_lang")["map"].mean()
+    assert cells.loc[("hybrid", "cross", "map", "de"), "value"] == pytest.approx(by_language["de"])
+    mean = cells.loc[("hybrid", "cross", "map", "mean")]
+    assert mean["value"] == pytest.approx(by_language.mean()) and mean["low"] < mean["value"] < mean["high"]
+    by_seed = cross.groupby(["seed", "query_lang"])["map"].mean().groupby("seed").mean()
+    assert mean["sd"] == pytest.approx(by_seed.std())
+    assert ("hybrid", "mono", "rank_distance", "en") not in cells.index  # of pools of several languages only
+    assert cells["benchmark"].eq("xquad-r").all()
+    for elsewhere in ({"benchmark": None, "checkpoint": "xlm-r"}, {"benchmark": "xquad-r", "checkpoint": None}):
+        assert tables.study_cells(rows, **elsewhere).empty
+
+
+def saved(folder: Path, seed: int, **labels) -> Path:
+    """What `summaries.write_rows` leaves of one seed."""
+    folder.mkdir()
+    rows = study_rows((0, 1)).query("strategy == 'hybrid' and seed == @seed")
+    rows.drop(columns=["strategy", "seed"]).to_parquet(folder / "rows.parquet")
+    known = {"benchmark": "xquad-r", "strategy": "hybrid", "seed": seed, "alpha": 0.5, "steps": 9} | labels
+    (folder / "labels.json").write_text(json.dumps(known))
+    return folder
+
+
+def test_saved_rows_of_several_seeds_make_the_same_cells(tmp_path):
+    folders = [saved(tmp_path / str(seed), seed) for seed in (0, 1)]
+    cells = tables.reproduced_cells(folders, "xlm-r")
+    same = tables.study_cells(study_rows().query("strategy == 'hybrid'"), benchmark="xquad-r", checkpoint="xlm-r")
+    pd.testing.assert_frame_equal(cells, same)
+    assert tables.reproduced_cells([], None).empty
+    again, longer = saved(tmp_path / "again", 0), saved(tmp_path / "longer", 1, steps=10)
+    with pytest.raises(ValueError, match="hold the same strategy and seed"):
+        tables.reproduced_cells([folders[0], again], "xlm-r")
+    with pytest.raises(ValueError, match="differ in steps, not only in the seed"):
+        tables.reproduced_cells([folders[0], longer], "xlm-r")
+    with pytest.raises(FileNotFoundError, match="no labels.json here"):
+        tables.reproduced_cells([tmp_path], "xlm-r")
 
 
 def test_counts_are_compared_too():

@@ -1,8 +1,7 @@
-"""Token ids in files: the same as in memory, resumed after an interruption, never taken for whole when torn."""
+"""Token ids in files: the same as in memory, shared, never taken for whole when torn."""
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +12,7 @@ from made import encoder, parallel_corpus
 
 from hybridlib.corpora import ParallelPairs
 from hybridlib.training import tokens
-from hybridlib.training.tokens import TokenizedPairs, TokenLists, padded, tokenizer_hash, write_tokens
+from hybridlib.training.tokens import TokenizedPairs, padded, tokenizer_hash
 
 CORPUS = parallel_corpus()
 ROWS, LANGUAGES = [3, 0, 39, 3], ["de", "en", "fr", "en"]
@@ -80,58 +79,42 @@ def test_another_prefix_length_tokenizer_or_corpus_has_files_of_its_own(tmp_path
     assert tokenizer_hash(first.tokenizer) == before
 
 
-def column(n: int = 40) -> pa.ChunkedArray:
-    """n texts in two chunks, every fifth null; text i has i % 4 + 1 words."""
-    texts = [None if i % 5 == 4 else " ".join(["x"] * (i % 4 + 1)) for i in range(n)]
-    return pa.chunked_array([texts[:13], texts[13:]], pa.string())
-
-
-def tokenize(texts: list[str]) -> list[list[int]]:
-    return [[1] + [65_535] * text.count("x") for text in texts]
-
-
-@pytest.mark.parametrize("stop", [1, 3, 5])
-@pytest.mark.parametrize("change", [lambda ids: ids, lambda ids: ids[:-1], lambda ids: ids + b"\1" * 9])
-def test_an_interrupted_file_goes_on_where_it_stopped(tmp_path, large, stop, change):
-    calls = []
+def test_nothing_half_written_is_taken_for_whole(tmp_path, large, monkeypatch):
+    """An interrupted column leaves nothing and is written anew; files that lost their end are named."""
+    model, calls = encoder(CORPUS), []
+    tokenize = model.tokenize
 
     def interrupted(texts: list[str]) -> list[list[int]]:
         calls.append(len(texts))
-        if len(calls) == stop:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return tokenize(texts)
 
-    about = {"dtype": "<u2"}
+    monkeypatch.setattr(model, "tokenize", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_tokens(tmp_path / "file", column(), interrupted, about)
-    assert not (tmp_path / "file").exists()
-    ids = tmp_path / ".file.part" / "ids"
-    ids.write_bytes(change(ids.read_bytes()))
-    write_tokens(tmp_path / "file", column(), interrupted, about)
-    assert sum(calls) - calls[stop - 1] in (32, 33)  # of 40 texts 8 are null; one whose ids were cut was done again
-    got = TokenLists.open(tmp_path / "file")
-    assert len(got) == 40
-    for i, text in enumerate(column().to_pylist()):
-        assert got[i].tolist() == ([] if text is None else tokenize([text])[0])
-    assert sorted(path.name for path in (tmp_path / "file").iterdir()) == ["about.json", "ids", "offsets"]
+        TokenizedPairs(CORPUS, model, tmp_path).query_ids(ROWS, ["en"] * 4)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    expected = tokenize(CORPUS.query_texts(ROWS, ["en"] * 4))
+    assert lists(TokenizedPairs(CORPUS, model, tmp_path).query_ids(ROWS, ["en"] * 4)) == expected
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    for name, cut in (("ids", 3), ("ids", 4), ("offsets", 8)):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-cut])
+        with pytest.raises(ValueError, match="have not the sizes that were written; delete it to tokenise again"):
+            TokenizedPairs(CORPUS, model, tmp_path).query_ids(ROWS, ["en"] * 4)
+        (folder / name).write_bytes(whole)
 
 
-def test_several_processes_at_once_write_one_file(tmp_path, large):
-    def write(_: int) -> int:
-        write_tokens(tmp_path / "file", column(), tokenize, {"dtype": "<i4"})
-        return int(TokenLists.open(tmp_path / "file").ids.sum())
+def test_who_asks_second_waits_and_uses_the_same_files(tmp_path, large):
+    model, made = encoder(CORPUS), []
+    model.tokenize = lambda texts, tokenize=model.tokenize: made.append(len(texts)) or tokenize(texts)
+
+    def ids(_: int) -> list[list[int]]:
+        return lists(TokenizedPairs(CORPUS, model, tmp_path).query_ids(ROWS, LANGUAGES))
 
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(write, range(4)))) == 1
-
-
-def test_a_torn_file_is_named(tmp_path):
-    write_tokens(tmp_path / "file", column(), tokenize, {"dtype": "<i4"})
-    about = json.loads((tmp_path / "file" / "about.json").read_text())
-    assert about["texts"] == 40 and about["tokens"] * 4 == (tmp_path / "file" / "ids").stat().st_size
-    (tmp_path / "file" / "ids").write_bytes(b"abc")
-    with pytest.raises(ValueError, match="ids: not the .* bytes that were written; delete its folder"):
-        TokenLists.open(tmp_path / "file")
+        assert len({str(rows) for rows in pool.map(ids, range(4))}) == 1
+    assert sum(made) == 3 * len(CORPUS.queries), "each of three languages once"
 
 
 @pytest.mark.parametrize("kept", [0, 1000])

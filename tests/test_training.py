@@ -12,19 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 from made import encoder, parallel_corpus
 from safetensors.torch import load_file
-from test_hub_checkpoints import mt5
 
 from hybridlib.encoder import Encoder
 from hybridlib.sampler import Batch, BatchSampler
+from hybridlib.training import TrainingSettings, train, train_encoder
+from hybridlib.training.card import read_labels
 from hybridlib.training.gradients import Gradients, prepare
-from hybridlib.training.loop import train, validation_loss
-from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.loop import validation_loss
 from hybridlib.training.tokens import TokenizedPairs
 
 SETTINGS = TrainingSettings(learning_rate=3e-3, validate_every=10, checkpoint_every=7)
@@ -89,8 +90,7 @@ CHILD = """
     sys.path.insert(0, {tests!r})
     from made import encoder, parallel_corpus
     from hybridlib.sampler import BatchSampler
-    from hybridlib.training.loop import train
-    from hybridlib.training.settings import TrainingSettings
+    from hybridlib.training import TrainingSettings, train
     import torch
     torch.set_num_threads(1)
     corpus = parallel_corpus()
@@ -129,13 +129,28 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_weights_that_are_tied_are_saved_under_every_name(tmp_path):
-    mt5(tmp_path / "mt5", 0)
-    model = Encoder.load(str(tmp_path / "mt5"), device="cpu")
+    model = encoder(CORPUS)
+    model.backbone.shared = model.backbone.embeddings.word_embeddings  # as T5's embeddings have two names
     train(model, sampler(2), SETTINGS, tmp_path / "s.safetensors")
     saved, weights = load_file(tmp_path / "s.safetensors"), model.state_dict()
-    assert len({tensor.data_ptr() for tensor in weights.values()}) < len(weights), "mT5's embeddings have two names"
+    assert len({tensor.data_ptr() for tensor in weights.values()}) < len(weights)
     for name, tensor in weights.items():
         assert torch.equal(saved[f"model.{name}"], tensor)
+
+
+def test_a_trained_encoder_is_saved_with_its_log_and_what_decided_it(tmp_path):
+    """A call that was stopped goes on; what is saved is the encoder of the lowest validation loss."""
+    stopped, settings = encoder(CORPUS), replace(SETTINGS, validate_every=5)
+    train(stopped, sampler(10), settings, tmp_path / "training.safetensors", validation=sampler(2))
+    model = encoder(CORPUS)
+    log = train_encoder(tmp_path, model, sampler(10), settings, validation=sampler(2), labels={"start": "scratch/here"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "log.parquet"]
+    assert pd.read_parquet(tmp_path / "log.parquet").equals(log)
+    saved = Encoder.load(tmp_path / "encoder", device="cpu").state_dict()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in stopped.state_dict().items())
+    labels = read_labels(tmp_path / "encoder")
+    expected = {"strategy": "hybrid", "alpha": 0.5, "steps": 10, "pairs": "made", "start": "scratch/here"}
+    assert expected.items() <= labels.items() and labels["kept_step"] == log["best_step"].iloc[0]
 
 
 def test_same_seed_same_weights_and_other_seed_other_weights(tmp_path):

@@ -26,7 +26,7 @@ from hybridlib.companion.sources.flags import FLAGS
 from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES
 from hybridlib.companion.sources.translation import TranslationSettings, Translator, translate_pairs
 from hybridlib.corpora import ParallelPairs
-from hybridlib.encoder_checkpoint import CheckpointError
+from hybridlib.encoder import CheckpointError
 
 LANGUAGES = ("en", "de", "ru", "zh")
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from made import parallel_corpus
 from test_base import PAIRS, PASSAGES, QUERIES
 
-from hybridlib.corpora import ParallelPairs, textfile, writer
-from hybridlib.corpora.writer import concatenate, write_pairs
+from hybridlib.corpora import ParallelPairs, tables, write
+from hybridlib.corpora.write import concatenate, part_of, write_pairs
 from hybridlib.sampler import BatchSampler
 
 LANGUAGES = ("de", "en", "zh")
@@ -66,26 +66,25 @@ def equal(a: ParallelPairs, b: ParallelPairs) -> bool:
     return same and a.queries.combine_chunks() == b.queries.select(columns).combine_chunks() and a.groups == b.groups
 
 
-@given(tables=corpora(), cuts=st.lists(st.integers(0, 100), max_size=6), size=st.integers(1, 9))
+@given(parts=corpora(), cuts=st.lists(st.integers(0, 100), max_size=6), size=st.integers(1, 9))
 @settings(max_examples=60)
-def test_pieces_give_the_corpus_that_the_whole_gives(tables, cuts, size):
-    built = ParallelPairs.build(*tables, name="made")
+def test_pieces_give_the_corpus_that_the_whole_gives(parts, cuts, size):
+    built = ParallelPairs.build(*parts, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(textfile, "TEXTS", size)
-        patch.setattr(textfile, "CHUNK_ROWS", size)
-        patch.setattr(writer, "PAIRS", size)
-        streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in tables), strict=True)
+        for constant in ("PIECE", "CHUNK_ROWS", "BLOCK"):
+            patch.setattr(write, constant, size)
+        patch.setattr(tables, "ID_PART", size)
+        streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in parts), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
         files = {path.name for path in Path(folder).rglob("*")}
         assert files == {"corpus", "corpus.json", "pairs.arrow", "passages.arrow", "queries.arrow"}
         assert (got.languages, got.groups) == (built.languages, built.groups)
         for part in ("queries", "passages", "pairs"):
             assert getattr(got, part).combine_chunks() == getattr(built, part).combine_chunks()
-        stored = vars(got).pop("fingerprint")
-        assert stored == got.fingerprint == built.fingerprint  # noted, computed from the files, computed from the whole
+        assert (got.fingerprint, got.repeats) == (built.fingerprint, built.repeats)
 
 
-def write(folder: Path, queries: dict | None = None, passages: dict | None = None, pairs: dict | None = None):
+def written(folder: Path, queries: dict | None = None, passages: dict | None = None, pairs: dict | None = None):
     parts = (QUERIES | (queries or {}), PASSAGES | (passages or {}), PAIRS | (pairs or {}))
     streams = zip(("queries", "passages", "pairs"), ([pa.table(part)] for part in parts), strict=True)
     return write_pairs(folder, name="small", **dict(streams))
@@ -109,7 +108,7 @@ def write(folder: Path, queries: dict | None = None, passages: dict | None = Non
 )
 def test_mistakes_are_named_as_build_names_them_and_leave_nothing(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        write(tmp_path / "corpus", **change)
+        written(tmp_path / "corpus", **change)
     assert list(tmp_path.iterdir()) == []
     if "pairs" not in message or "unknown" in message:
         parts = (QUERIES | change.get("queries", {}), PASSAGES | change.get("passages", {}), PAIRS)
@@ -133,18 +132,12 @@ def test_empty_streams_and_other_things_are_refused(tmp_path, streams, error, me
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ids_whose_hashes_are_equal_are_told_from_equal_ids(tmp_path, monkeypatch):
-    monkeypatch.setattr(textfile, "_hashes", lambda ids: np.zeros(len(ids), dtype=np.uint64))
-    with pytest.raises(ValueError, match="query_id 'q1' and 'q2' have the same hash; rename one"):
-        write(tmp_path / "corpus")
-
-
 def test_an_interrupted_write_leaves_the_older_corpus(tmp_path):
     def interrupted() -> Iterator[pa.Table]:
         yield pa.table(PASSAGES)
         raise OSError("connection lost")
 
-    older = write(tmp_path / "corpus").fingerprint
+    older = written(tmp_path / "corpus").fingerprint
     with pytest.raises(OSError, match="connection lost"):
         write_pairs(tmp_path / "corpus", name="new", queries=[pa.table(QUERIES)], passages=interrupted(), pairs=[])
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
@@ -154,14 +147,14 @@ def test_an_interrupted_write_leaves_the_older_corpus(tmp_path):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").touch()
-    for make in (write, parallel_corpus().save):
+    for make in (written, parallel_corpus().save):
         with pytest.raises(ValueError, match="letters: holds something else than a saved corpus"):
             make(tmp_path / "letters")
     assert (tmp_path / "letters" / "one.txt").exists()
 
 
 def test_a_file_that_was_cut_is_named(tmp_path):
-    write(tmp_path / "corpus")
+    written(tmp_path / "corpus")
     file = tmp_path / "corpus" / "passages.arrow"
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(ValueError, match="passages.arrow: not the .* bytes that were saved; write the corpus again"):
@@ -169,8 +162,8 @@ def test_a_file_that_was_cut_is_named(tmp_path):
 
 
 def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(textfile, "TEXTS", 7)
-    monkeypatch.setattr(textfile, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(write, "PIECE", 7)
+    monkeypatch.setattr(write, "CHUNK_BYTES", 1)
     built = parallel_corpus(negatives=True)
     ids = [str(i) for i in range(40)]
     pairs = {"query_id": ids, "passage_id": ids, "source": ["made"] * 40}
@@ -186,8 +179,9 @@ def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
 
 
 def test_concatenated_corpora_keep_their_pairs_under_ids_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "PAIRS", 3)
-    small, other = write(tmp_path / "small"), parallel_corpus(5, languages=("en", "fr"), negatives=True)
+    monkeypatch.setattr(write, "BLOCK", 3)
+    monkeypatch.setattr(write, "CHUNK_ROWS", 3)
+    small, other = written(tmp_path / "small"), parallel_corpus(5, languages=("en", "fr"), negatives=True)
     both = concatenate(tmp_path / "both", [small, other], "both")
     assert both.languages == ("de", "en", "fr") and len(both) == len(small) + len(other)
     assert both.queries["query_id"].to_pylist() == [
@@ -214,6 +208,17 @@ def triples(corpus: ParallelPairs, prefix: str = "") -> list[tuple]:
         )
         for row in corpus.pairs.to_pylist()
     ]
+
+
+def test_a_part_keeps_the_pairs_and_negatives_that_stay(tmp_path):
+    small = written(tmp_path / "small")
+    stays = {"queries": np.array([True, False, True]), "passages": np.array([True, True])}
+    part = part_of(small, tmp_path / "part", **stays)
+    assert sorted(triples(part)) == sorted(row for row in triples(small) if row[0] != "q2")
+    part = part_of(small, tmp_path / "part", queries=stays["queries"], passages=np.array([True, False]))
+    assert sorted(triples(part)) == [("q1", "p1", [], "a"), ("q3", "p1", [], "a")]
+    with pytest.raises(ValueError, match="small: no pair is left of 4"):
+        part_of(small, tmp_path / "part", queries=stays["queries"], passages=np.array([False, False]))
 
 
 def test_concatenate_wants_corpora_with_different_names(tmp_path):

@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybridlib.companion.sources.sentences import split_sentences
-from hybridlib.corpora import data_folder
-from hybridlib.files import read_json_lines, replace_file
+from hybridlib.files import data_folder, read_json_lines, replace_file
 
 SQUAD = ("en", "es", "fi", "id", "it", "sv")
 MLQA = ("de", "es", "vi", "zh")  # languages of contexts; questions are in ar and hi too

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybridlib.companion.sources.embedded.corpus import train_tokenizer
-from hybridlib.corpora.base import ParallelPairs, language_columns
+from hybridlib.corpora.base import ParallelPairs
 from hybridlib.corpora.own import open_pairs
+from hybridlib.corpora.tables import language_columns
 from hybridlib.encoder import Encoder
 
 

@@ -5,8 +5,6 @@ VENV="$ROOT/.venv"
 STAMP="$VENV/hybridlib-ready"          # holds what was installed: written last, removed first
 UNFINISHED="$VENV/hybridlib-unfinished" # holds the process that installs: written first, removed last
 
-# Threads that spin while they wait bring training on a busy machine to a halt.
-export OMP_WAIT_POLICY=PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s\n' "$*"; }

@@ -6,8 +6,6 @@ Both hold texts in pyarrow tables, a text once, and identify them by ids that do
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,28 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybridlib.corpora import tables
 from hybridlib.corpora.fingerprint import fingerprint
-from hybridlib.files import replace_folder
+from hybridlib.corpora.tables import PairGroup
+from hybridlib.files import parse_json, replace_folder
 
-LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?")
 PARTS = ("queries", "passages", "pairs")  # the tables of ParallelPairs, each in a file <part>.arrow
-
-
-def data_folder() -> Path | None:
-    """Folder with local copies of the public data sets ($HYBRIDLIB_DATA), or None where the variable is not set."""
-    folder = os.environ.get("HYBRIDLIB_DATA")
-    return Path(folder).expanduser() if folder else None
-
-
-@dataclass(frozen=True)
-class PairGroup:
-    """Consecutive pairs, rows [start, stop), of one source whose texts exist in the same languages."""
-
-    source: str
-    query_languages: tuple[str, ...]
-    passage_languages: tuple[str, ...]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +34,12 @@ class ParallelPairs:
         passages: passage_id, then a text column per language; null where the text does not exist in a language.
         pairs: query and passage (rows of the tables above), negatives (rows of `passages`), source; sorted by group.
         groups: where in `pairs` each combination of source and languages lies; all that the sampler needs.
+        repeats: {"queries": n, "passages": m}, the numbers of texts that stand under more than one id, summed over the
+            languages. Such texts are masked where they meet in a batch.
+        fingerprint: SHA-256 of everything the corpus holds; equal corpora have equal ones on every machine.
 
-    The tables may be memory-mapped (`load`) and their texts in many chunks (`corpora.writer`): only `build` copies
-    whole columns. `pairs` is one chunk.
+    The tables may be memory-mapped (`load`) and their texts in many chunks (`corpora.write`): only `build` copies whole
+    columns. `pairs` is one chunk.
     """
 
     name: str
@@ -63,6 +48,8 @@ class ParallelPairs:
     passages: pa.Table
     pairs: pa.Table
     groups: tuple[PairGroup, ...]
+    repeats: dict[str, int]
+    fingerprint: str
 
     @classmethod
     def build(cls, queries: pa.Table, passages: pa.Table, pairs: pa.Table, *, name: str) -> ParallelPairs:
@@ -76,25 +63,36 @@ class ParallelPairs:
         Raises:
             ValueError: an id occurs twice or is unknown, a text is empty, a column is no language, nothing is left.
         """
-        languages = sorted({*language_columns(queries, "query_id"), *language_columns(passages, "passage_id")})
+        queries = tables.checked_texts(queries, "query_id", name)
+        passages = tables.checked_texts(passages, "passage_id", name)
         for table, key in ((queries, "query_id"), (passages, "passage_id")):
-            _check_unique(table[key], f"{name}: {key}")
-            check_not_empty(table, key, name)
+            tables.check_unique(table[key], f"{name}: {key}")
+        languages = sorted({*queries.column_names[1:], *passages.column_names[1:]})
+        pairs = tables.checked_pairs(pairs, name)
         if not len(pairs):
-            raise ValueError(f"{name}: there is no pair; give at least one row with query_id, passage_id and source")
-        query = _rows(pairs["query_id"], queries["query_id"], f"{name}: pairs name the unknown query_id")
-        passage = _rows(pairs["passage_id"], passages["passage_id"], f"{name}: pairs name the unknown passage_id")
-        pairs = pa.table(
-            {
-                "query": query,
-                "passage": passage,
-                "negatives": _negative_rows(pairs, passages, name),
-                "source": pairs["source"].cast(pa.string()).combine_chunks().dictionary_encode(),
-            }
-        )
-        queries = queries.append_column("positives", _positives(query, passage, len(queries)))
-        pairs, groups = _grouped(pairs, _presence(queries, languages), _presence(passages, languages), languages)
-        return cls(name, tuple(languages), queries.combine_chunks(), passages.combine_chunks(), pairs, groups)
+            raise ValueError(f"{name}: {tables.NO_PAIR}")
+        pairs = tables.with_rows(pairs, queries["query_id"], passages["passage_id"], name)
+        keys = tables.positive_keys(pairs, len(passages))
+        queries = queries.append_column("positives", tables.positive_lists(keys, len(queries), len(passages)))
+        bits = tables.text_languages(queries, languages, name), tables.text_languages(passages, languages, name)
+        pairs, groups = tables.grouped(pairs, *bits, languages)
+        return cls.of_tables(name, languages, queries.combine_chunks(), passages.combine_chunks(), pairs, groups)
+
+    @classmethod
+    def of_tables(
+        cls,
+        name: str,
+        languages: Sequence[str],
+        queries: pa.Table,
+        passages: pa.Table,
+        pairs: pa.Table,
+        groups: Sequence[PairGroup],
+    ) -> ParallelPairs:
+        """The corpus of tables that are checked and sorted; counts its repeats and takes its fingerprint."""
+        texts = {"queries": queries, "passages": passages}
+        repeats = {what: tables.count_repeats(table, languages) for what, table in texts.items()}
+        digest = fingerprint(name, queries, passages, pairs)
+        return cls(name, tuple(languages), queries, passages, pairs, tuple(groups), repeats, digest)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -114,26 +112,23 @@ class ParallelPairs:
 
     def __getitems__(self, keys: Sequence[tuple[int, str, str]]) -> list[dict]:
         """Texts of (pair row, query language, passage language) triples; what a DataLoader asks for."""
-        rows = [int(row) for row, _, _ in keys]
-        query, passage = self.query_rows[rows], self.passage_rows[rows]
-        queries = self.query_texts(query, [q for _, q, _ in keys])
-        passages = self.passage_texts(passage, [p for _, _, p in keys])
-        negatives = self.negatives(rows, [p for _, _, p in keys])
-        return [
-            {
-                "query": queries[i],
-                "passage": passages[i],
-                "negatives": self.passage_texts(negatives[i], [keys[i][2]] * len(negatives[i])),
-            }
-            for i in range(len(rows))
+        rows, query_languages, passage_languages = zip(*keys, strict=True)
+        rows = [int(row) for row in rows]
+        queries = self.query_texts(self.query_rows[rows], query_languages)
+        passages = self.passage_texts(self.passage_rows[rows], passage_languages)
+        negatives = [
+            self.passage_texts(negative_rows, [lang] * len(negative_rows))
+            for negative_rows, lang in zip(self.negatives(rows, passage_languages), passage_languages, strict=True)
         ]
+        columns = zip(queries, passages, negatives, strict=True)
+        return [{"query": query, "passage": passage, "negatives": texts} for query, passage, texts in columns]
 
     def negatives(self, pair_rows: Sequence[int], languages: Sequence[str]) -> list[list[int]]:
         """Rows of each pair's explicit negatives that have a text in the given language, a list per pair."""
         lists = _values(self.pairs["negatives"], pair_rows)
-        return [[row for row in rows if self._speaks(row, lang)] for rows, lang in zip(lists, languages, strict=True)]
+        return [[row for row in rows if self._has_text(row, lang)] for rows, lang in zip(lists, languages, strict=True)]
 
-    def _speaks(self, passage_row: int, lang: str) -> bool:
+    def _has_text(self, passage_row: int, lang: str) -> bool:
         return lang in self.passages.column_names and self.passages[lang][passage_row].is_valid
 
     def query_texts(self, rows: Sequence[int], languages: Sequence[str]) -> list[str]:
@@ -148,13 +143,12 @@ class ParallelPairs:
         """Rows of the passages known to answer each query, a sorted array per query."""
         return [np.asarray(rows, dtype=np.int64) for rows in _values(self.queries["positives"], query_rows)]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of everything the corpus holds; equal corpora have equal fingerprints on every machine.
-
-        A saved corpus has it in corpus.json: `load` takes it from there if the files have the sizes noted with it.
-        """
-        return fingerprint(self.name, self.queries, self.passages, self.pairs)
+    @property
+    def repeats_in_words(self) -> str:
+        """A line on `repeats`, or "" where there are none."""
+        counts = [f"{n} texts of {what}" for what, n in self.repeats.items() if n]
+        line = f"{self.name}: {' and '.join(counts)} stand under more than one id; in a batch they never count as wrong"
+        return line if counts else ""
 
     def save(self, folder: Path) -> None:
         """Write the corpus as Arrow files, at once: the folder appears complete or not at all.
@@ -165,16 +159,14 @@ class ParallelPairs:
         check_replaceable(folder)
         with replace_folder(folder) as new:
             for part in PARTS:
-                with pa.ipc.new_file(new / f"{part}.arrow", getattr(self, part).schema) as writer:
-                    writer.write_table(getattr(self, part))
+                tables.write_table(new / f"{part}.arrow", getattr(self, part))
             self.describe(new)
 
     def describe(self, folder: Path) -> None:
-        """Write corpus.json beside the Arrow files of this corpus: names, groups, fingerprint, sizes of the files."""
-        sizes = {f"{part}.arrow": (Path(folder) / f"{part}.arrow").stat().st_size for part in PARTS}
-        groups = [vars(group) for group in self.groups]
-        about = {"name": self.name, "languages": self.languages, "groups": groups}
-        about |= {"fingerprint": self.fingerprint, "bytes": sizes}
+        """Write corpus.json beside the Arrow files of this corpus: what is not in them, and the sizes they have."""
+        about = {name: getattr(self, name) for name in ("name", "languages", "repeats", "fingerprint")}
+        about["groups"] = [vars(group) for group in self.groups]
+        about["bytes"] = {f"{part}.arrow": (Path(folder) / f"{part}.arrow").stat().st_size for part in PARTS}
         (Path(folder) / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @classmethod
@@ -183,23 +175,42 @@ class ParallelPairs:
 
         Raises:
             FileNotFoundError: the folder holds no saved corpus.
-            ValueError: a file has another size than when the corpus was saved.
+            ValueError: a file has another size than when the corpus was saved, or an older version saved the corpus.
         """
-        folder = Path(folder)
-        if not (folder / "corpus.json").exists():
+        path = Path(folder) / "corpus.json"
+        if not path.exists():
             raise FileNotFoundError(f"{folder}: no saved corpus here; make one with ParallelPairs.save")
-        about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        for file, size in about.get("bytes", {}).items():
-            if (folder / file).stat().st_size != size:
-                raise ValueError(f"{folder / file}: not the {size} bytes that were saved; write the corpus again")
+        about = parse_json(path.read_bytes(), path)
+        if "repeats" not in about:
+            raise ValueError(f"{folder}: saved by a version before 0.2; write the corpus again")
+        for file, size in about["bytes"].items():
+            if (path.parent / file).stat().st_size != size:
+                raise ValueError(f"{path.parent / file}: not the {size} bytes that were saved; write the corpus again")
         groups = [
             PairGroup(g["source"], tuple(g["query_languages"]), tuple(g["passage_languages"]), g["start"], g["stop"])
             for g in about["groups"]
         ]
-        corpus = cls(about["name"], tuple(about["languages"]), *mapped_tables(folder), tuple(groups))
-        if "fingerprint" in about:
-            vars(corpus)["fingerprint"] = about["fingerprint"]  # where cached_property keeps what it has computed
-        return corpus
+        parts = [tables.mapped(path.parent / f"{part}.arrow") for part in PARTS]
+        languages = tuple(about["languages"])
+        return cls(about["name"], languages, *parts, tuple(groups), about["repeats"], about["fingerprint"])
+
+
+def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: str) -> list[str]:
+    rows, languages = np.asarray(rows, dtype=np.int64), np.asarray(languages)
+    texts = np.empty(len(rows), dtype=object)
+    for lang in np.unique(languages):
+        places = np.flatnonzero(languages == lang)
+        values = _values(table[lang], rows[places]) if lang in table.column_names else [None] * len(places)
+        if None in values:
+            culprit = table[key][int(rows[places][values.index(None)])].as_py()
+            raise ValueError(f"{key} {culprit!r} has no text in {str(lang)!r}")
+        texts[places] = values
+    return texts.tolist()
+
+
+def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list:
+    """Values of a few rows. Value by value, since `take` first copies a column of several chunks into one."""
+    return [column[int(row)].as_py() for row in rows]
 
 
 def check_replaceable(folder: Path) -> None:
@@ -208,11 +219,6 @@ def check_replaceable(folder: Path) -> None:
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / "corpus.json").exists():
         raise ValueError(f"{folder}: holds something else than a saved corpus; give an empty or a new folder")
-
-
-def mapped_tables(folder: Path) -> list[pa.Table]:
-    """The tables of PARTS from a folder's Arrow files, memory-mapped."""
-    return [pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{part}.arrow"))).read_all() for part in PARTS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,26 +248,23 @@ class Benchmark:
             ValueError: an id is double, unknown or lacks its language; a gain is below 1; a language is empty.
         """
         for table, key in ((queries, "query_id"), (candidates, "candidate_id")):
-            _check_unique(table[key], f"{name}: {key}")
+            tables.check_unique(table[key], f"{name}: {key}")
             _check_prefix(table, key, name)
         for lang in languages:
             for table, what in ((queries, "query"), (candidates, "candidate")):
                 if not pc.any(pc.equal(table["lang"], lang)).as_py():
                     raise ValueError(f"{name}: there is no {what} in {lang!r}; drop the language or add texts")
         for table, key in ((queries, "query_id"), (candidates, "candidate_id")):
-            _rows(relevant[key], table[key], f"{name}: a judgement names the unknown {key}")
+            tables.known_rows([relevant[key]], table[key], [f"{name}: a judgement names the unknown {key}"])
         if len(relevant) and pc.min(relevant["gain"]).as_py() < 1:
             raise ValueError(f"{name}: a judgement has a gain below 1; leave out what is not relevant")
-        tables = (table.combine_chunks() for table in (queries, candidates, relevant))
-        return cls(name, tuple(languages), *tables)
+        return cls(name, tuple(languages), *(table.combine_chunks() for table in (queries, candidates, relevant)))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of queries and candidates per language."""
+        texts = {"queries": self.queries, "candidates": self.candidates}
         return {
-            lang: {
-                "queries": pc.sum(pc.equal(self.queries["lang"], lang)).as_py(),
-                "candidates": pc.sum(pc.equal(self.candidates["lang"], lang)).as_py(),
-            }
+            lang: {what: pc.sum(pc.equal(table["lang"], lang)).as_py() for what, table in texts.items()}
             for lang in self.languages
         }
 
@@ -271,119 +274,7 @@ class Benchmark:
         return fingerprint(self.name, self.queries, self.candidates, self.relevant)
 
 
-def language_columns(table: pa.Table, key: str) -> list[str]:
-    """The columns beside `key`, each a language code; ValueError names one that is not."""
-    columns = [column for column in table.column_names if column != key]
-    wrong = [column for column in columns if not LANGUAGE.fullmatch(column)]
-    if wrong:
-        raise ValueError(f"column {wrong[0]!r} beside {key} is no language code; name text columns 'en', 'de', ...")
-    return columns
-
-
-def _check_unique(column: pa.ChunkedArray, what: str) -> None:
-    if column.null_count:
-        raise ValueError(f"{what} is null in {column.null_count} rows; give every row an id")
-    counts = pc.value_counts(column).flatten()
-    double = counts[0].filter(pc.greater(counts[1], 1))
-    if len(double):
-        raise ValueError(f"{what} {double[0].as_py()!r} occurs more than once; ids must be unique")
-
-
-def check_not_empty(table: pa.Table, key: str, name: str) -> None:
-    """Refuse texts of nothing but white space, by a ValueError that names the row's id."""
-    for lang in language_columns(table, key):
-        empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(table[lang])), 0)
-        if pc.any(empty).as_py():
-            culprit = table[key].filter(empty)[0].as_py()
-            raise ValueError(f"{name}: {key} {culprit!r} has an empty text in {lang!r}; leave it out (null) instead")
-
-
 def _check_prefix(table: pa.Table, key: str, name: str) -> None:
-    prefix = pc.binary_join_element_wise(table["lang"], ":", "")
-    length = pc.max(pc.utf8_length(prefix)).as_py() or 0
-    start = pc.utf8_slice_codeunits(table[key], 0, length)
-    wrong = [
-        key
-        for key, lang in zip(start.to_pylist(), table["lang"].to_pylist(), strict=True)
-        if not key.startswith(f"{lang}:")
-    ]
-    if wrong:
-        raise ValueError(f"{name}: the {key} starting {wrong[0]!r} must begin with its language and a colon")
-
-
-def _rows(values: pa.ChunkedArray, ids: pa.ChunkedArray, message: str) -> pa.Array:
-    rows = pc.index_in(values, value_set=ids.combine_chunks())
-    if rows.null_count:
-        raise ValueError(f"{message} {values.filter(pc.is_null(rows))[0].as_py()!r}")
-    rows = rows.cast(pa.int64())
-    return rows.combine_chunks() if isinstance(rows, pa.ChunkedArray) else rows
-
-
-def _negative_rows(pairs: pa.Table, passages: pa.Table, name: str) -> pa.Array:
-    if "negatives" not in pairs.column_names:
-        return pa.array([[]] * len(pairs), pa.list_(pa.int64()))
-    lists = pairs["negatives"].combine_chunks().cast(pa.list_(pa.string()))
-    unknown = f"{name}: negatives name the unknown passage_id"
-    rows = _rows(pa.chunked_array([lists.flatten()]), passages["passage_id"], unknown)
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), rows)
-
-
-def _positives(query: pa.Array, passage: pa.Array, n_queries: int) -> pa.Array:
-    both = np.unique(np.stack([query.to_numpy(), passage.to_numpy()], axis=1), axis=0)
-    offsets = np.searchsorted(both[:, 0], np.arange(n_queries + 1))
-    return pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(both[:, 1]))
-
-
-def _presence(table: pa.Table, languages: Sequence[str]) -> np.ndarray:
-    """Bit i of entry r is set where row r has a text in language i."""
-    if len(languages) > 63:
-        raise ValueError(
-            f"{len(languages)} languages are more than the 63 that a corpus can have; write several corpora"
-        )
-    bits = np.zeros(len(table), dtype=np.int64)
-    for i, lang in enumerate(languages):
-        if lang in table.column_names:
-            bits |= table[lang].is_valid().to_numpy().astype(np.int64) << i
-    return bits
-
-
-def _grouped(
-    pairs: pa.Table, in_query: np.ndarray, in_passage: np.ndarray, languages: Sequence[str]
-) -> tuple[pa.Table, tuple[PairGroup, ...]]:
-    source = pairs["source"].chunk(0)
-    keys = np.stack(
-        [in_passage[pairs["passage"].to_numpy()], in_query[pairs["query"].to_numpy()], source.indices.to_numpy()]
-    )
-    order = np.lexsort(keys)
-    pairs, keys = pairs.take(order).combine_chunks(), keys[:, order]
-    starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
-    stops = np.r_[starts[1:], len(pairs)]
-    names = source.dictionary.to_pylist()
-
-    def spoken(bits: int) -> tuple[str, ...]:
-        return tuple(lang for i, lang in enumerate(languages) if bits >> i & 1)
-
-    groups = [
-        PairGroup(names[keys[2, a]], spoken(keys[1, a]), spoken(keys[0, a]), int(a), int(b))
-        for a, b in zip(starts, stops, strict=True)
-    ]
-    return pairs, tuple(groups)
-
-
-def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: str) -> list[str]:
-    rows, spoken = np.asarray(rows, dtype=np.int64), np.asarray(languages)
-    texts = np.empty(len(rows), dtype=object)
-    for lang in np.unique(spoken):
-        places = np.flatnonzero(spoken == lang)
-        found = _values(table[lang], rows[places]) if lang in table.column_names else [None] * len(places)
-        if None in found:
-            culprit = table[key][int(rows[places][found.index(None)])].as_py()
-            raise ValueError(f"{key} {culprit!r} has no text in {str(lang)!r}")
-        texts[places] = found
-    return texts.tolist()
-
-
-def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list:
-    """Values of a few rows. Value by value, since `take` first copies a column of several chunks into one."""
-    return [column[int(row)].as_py() for row in rows]
+    for identifier, lang in zip(table[key].to_pylist(), table["lang"].to_pylist(), strict=True):
+        if not identifier.startswith(f"{lang}:"):
+            raise ValueError(f"{name}: the {key} {identifier!r} must begin with its language, {lang!r}, and a colon")

@@ -7,47 +7,33 @@ language that has the question. Files are pinned by commit, size and SHA-256, an
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from hybridlib.corpora.base import Benchmark, data_folder
-from hybridlib.files import cache_folder, check_content, download, parse_json, read_bytes, replace_file
+from hybridlib.corpora.base import Benchmark
+from hybridlib.files import (
+    cache_folder,
+    check_content,
+    data_folder,
+    download,
+    local_file,
+    parse_json,
+    read_bytes,
+    replace_file,
+)
 
-URL = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
-
-COMMITS = {
-    "xquad-r": "9bc8c7fb6dd8d01d72a05a93c2cb96882b0d299c",
-    "mlqa-r": "354d67d1cd066854cdfbf5ad0e6105528976141d",
-}
-
-# Bytes and SHA-256 of <name>/<lang>.json at the commits above, uncompressed.
+_DATA = tomllib.loads((files("hybridlib") / "data" / "lareqa.toml").read_text(encoding="utf-8"))
+URL = _DATA.pop("url")
+COMMITS: dict[str, str] = {name: pins["commit"] for name, pins in _DATA.items()}
+# Of each benchmark's <lang>.json at its commit: language -> (bytes, SHA-256), uncompressed.
 CHECKSUMS: dict[str, dict[str, tuple[int, str]]] = {
-    "xquad-r": {
-        "ar": (2234875, "c52922d3b8ac1ae03ed5ac38647ad59870dca3dda2beefe18ecdc30729acb69d"),
-        "de": (732156, "16fb0f4bf4916154b585a20c24c66074591c9718a1affe764ff4697572328949"),
-        "el": (2810127, "163fd43ee785a30eb534ae2061e9eaa766a7ee4e8ffce5e4b422480c150f64b6"),
-        "en": (628651, "7b0954f39297c27a31fef610f0883337dd2907fa8699151dc922afdd0fa12ffe"),
-        "es": (746335, "f8e836b2d91009c4363e04315f7ede363eedbbb49c67dda60de6c4aa782f58de"),
-        "hi": (2408404, "ea45ba8ae4513d1533b222bebdc02a90bc319c055d3aeea68584a053d2e92872"),
-        "ru": (2764904, "7f4dff853538b9a5fcc28c070b8bb983a5c5d190ac747b8e005a1ada9cab18f1"),
-        "th": (2618544, "c3a041864c3a9fb0b4dd91cfdf99cf36b411b3e704c58a303c97bc6dc786cfe4"),
-        "tr": (827827, "f3e8c13002bbce154a4578f535f7533cb70f3da08840e6b62735935baec7bd94"),
-        "vi": (1132303, "e35926bf5cc6fc6ecbdfca49467aabeb454f08d152d7818143a906bd31dde995"),
-        "zh": (959291, "80c2cde7b9c2fb134c303cbb52f2ba396ead9eb0014aec43993543d2ba9e93ed"),
-    },
-    "mlqa-r": {
-        "ar": (3329081, "2132fbc03208535c0fe01f2e2c5121d06f9c2aa799af93b0a719dbc105bdf137"),
-        "de": (887185, "ce9454dc5aa6f2d85c23cd6e49cb367fbb7c4c6e62d7f71e355c6b5dae4d0886"),
-        "en": (2251129, "fedd9a5cc0848dda80caf84aa36f482adaae230526a3f6e9e86926a93ef3b1e4"),
-        "es": (819818, "70ecba276b8c96a692b120693a595d076ce94ad21d4b28311538a9fcbfe0f9d7"),
-        "hi": (3179023, "4dd0fb3c06f737a5481d705bc1dcac7876712a5815c9265908fbb3a0696cb654"),
-        "vi": (1807239, "9d3baff6ba03e6793b25594217265ea59a136b9733833dca8a9582a84a78ff85"),
-        "zh": (1360698, "57f01d2fff50cf3392805635b01445339f225ad5bf28ba8443b12f8dbd1e69dc"),
-    },
+    name: {lang: (size, sha256) for lang, (size, sha256) in pins["files"].items()} for name, pins in _DATA.items()
 }
 
 
@@ -91,20 +77,18 @@ def load_lareqa(
     if name not in COMMITS:
         raise ValueError(f"unknown benchmark {name!r}; LAReQA has {', '.join(COMMITS)}")
     pins = CHECKSUMS[name] if checksums is None else checksums
-    files = {}
+    paragraphs = {}
     for lang in _chosen(name, languages, pins):
-        data, where = _find(name, lang, folder or data_folder(), *pins[lang])
-        files[lang] = _parse(parse_json(data, where), where)
-    return _assemble(name, files, with_paragraph)
+        data, path = _find(name, lang, folder, *pins[lang])
+        paragraphs[lang] = _parse(parse_json(data, path), path)
+    return _assemble(name, paragraphs, with_paragraph)
 
 
 def load_if_at_hand(name: str) -> Benchmark | None:
     """The benchmark if all its files lie in $HYBRIDLIB_DATA or in the cache, else None; downloads nothing."""
-    folders = [folder for folder in (data_folder(), cache_folder()) if folder]
-    for lang in CHECKSUMS[name]:
-        if not any((folder / name / f"{lang}.json{ending}").exists() for folder in folders for ending in ("", ".gz")):
-            return None
-    return load_lareqa(name)
+    paths = [f"{name}/{lang}.json" for lang in CHECKSUMS[name]]
+    at_hand = all(local_file(path) or local_file(path, cache_folder()) for path in paths)
+    return load_lareqa(name) if at_hand else None
 
 
 def _chosen(name: str, languages: Iterable[str] | None, known: Iterable[str]) -> list[str]:
@@ -120,25 +104,26 @@ def _chosen(name: str, languages: Iterable[str] | None, known: Iterable[str]) ->
 
 def _find(name: str, lang: str, folder: Path | None, size: int, sha256: str) -> tuple[bytes, Path]:
     """Checked, uncompressed content of one file and where it came from; a download goes to the cache."""
-    cached = cache_folder() / name / f"{lang}.json"
-    local = [Path(folder) / name / f"{lang}.json{suffix}" for suffix in ("", ".gz")] if folder else []
-    for path in [*local, cached]:
-        if path.exists():
-            data = read_bytes(path)
-            check_content(data, size=size, sha256=sha256, where=path)
-            return data, path
-    url = f"{os.environ.get('HYBRIDLIB_LAREQA_URL') or URL}/{COMMITS[name]}/{name}/{lang}.json"
+    relative = f"{name}/{lang}.json"
+    path = local_file(relative, folder) or local_file(relative, cache_folder())
+    if path:
+        data = read_bytes(path)
+        check_content(data, size=size, sha256=sha256, where=path)
+        return data, path
+    url = f"{os.environ.get('HYBRIDLIB_LAREQA_URL') or URL}/{COMMITS[name]}/{relative}"
     try:
         data = download(url, size=size, sha256=sha256)
     except ConnectionError as error:
+        folder = folder or data_folder()
         place = f"in {folder}" if folder else "at hand (HYBRIDLIB_DATA is not set)"
         raise FileNotFoundError(
-            f"{name}/{lang}.json[.gz] is not {place}, not in the cache {cached.parent}, and could not be downloaded: "
-            f"{error}. Set HYBRIDLIB_DATA to a folder that holds {name}/{lang}.json[.gz], or allow the download"
+            f"{relative}[.gz] is not {place}, not in the cache {cache_folder()}, and could not be downloaded: "
+            f"{error}. Set HYBRIDLIB_DATA to a folder that holds {relative}[.gz], or allow the download"
         ) from error
-    with replace_file(cached) as new:
+    path = cache_folder() / relative
+    with replace_file(path) as new:
         new.write_bytes(data)
-    return data, cached
+    return data, path
 
 
 def _parse(document: Any, path: Path) -> list[_Paragraph]:

@@ -1,4 +1,4 @@
-"""The user's own parallel questions and passages: a JSON Lines (.jsonl, .jsonl.gz) or Parquet file as ParallelPairs.
+"""The user's own parallel questions and passages: JSON Lines (.jsonl, .jsonl.gz) or Parquet files as ParallelPairs.
 
 One row per pair of a question and a passage that answers it. Columns (keys):
 
@@ -14,40 +14,60 @@ One row per pair of a question and a passage that answers it. Columns (keys):
 query_id is the identifier. A query or passage that recurs repeats its id and its texts in every language, unchanged.
 Ids that are left out are made: queries, or passages, with equal texts in all languages share one. DATA.md has two
 rows as an example.
+
+Rows are read one by one and not by `datasets`: its JSON reader turns texts that look like dates into dates, refuses a
+language that first occurs after some megabytes, and names no line. What was read is kept in the cache as Arrow files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator
+import logging
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from babel import Locale
+from filelock import FileLock
 
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.files import read_json_lines
+from hybridlib.corpora.tables import PAIRS_SCHEMA
+from hybridlib.corpora.write import concatenate
+from hybridlib.files import cache_folder, make_parent, read_json_lines, sha256_of
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table
+NO_TEXTS = ("query_id", "passage_id", "negatives", "source")
 
 _ALIASES = {"ind": "id"}
 
 
-def open_pairs(name: str | Path) -> ParallelPairs:
-    """Pairs from a saved corpus (a folder) or from a file that `load_pairs` reads; errors are those of either."""
-    return ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name))
+def open_pairs(*names: str | Path) -> ParallelPairs:
+    """Pairs from saved corpora (folders) or files that `load_pairs` reads; errors are those of either.
+
+    Several become one, "<name>+<name>", which `corpora.write.concatenate` writes into the cache.
+    """
+    corpora = [ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name)) for name in names]
+    if len(corpora) == 1:
+        return corpora[0]
+    folder = _cached([corpus.fingerprint for corpus in corpora])
+    name = "+".join(corpus.name for corpus in corpora)
+    return _kept(folder, lambda: concatenate(folder, corpora, name))
 
 
 def load_pairs(
     path: Path, *, name: str | None = None, query_prefix: str = "query_", passage_prefix: str = "passage_"
 ) -> ParallelPairs:
-    """Read a file of the schema above; its rows are read in chunks and each text is held once.
+    """Read a file of the schema above, each text held once, or open what an earlier call has kept of it in the cache.
+
+    Logs a line where texts stand under more than one id (`ParallelPairs.repeats`).
 
     Args:
         name: name of the corpus; default the file's name without its suffixes.
@@ -61,13 +81,39 @@ def load_pairs(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
+    name = name or Path(path.name.removesuffix(".gz")).stem
+    folder = _cached([sha256_of(path), path.suffixes, name, query_prefix, passage_prefix])
+
+    def read() -> ParallelPairs:
+        return _read(path, name, query_prefix, passage_prefix)
+
+    try:
+        corpus = _kept(folder, lambda: read().save(folder))
+    except OSError:  # nowhere to keep it: it is read each time
+        corpus = read()
+    if corpus.repeats_in_words:
+        logger.warning(corpus.repeats_in_words)
+    return corpus
+
+
+def _cached(content: list) -> Path:
+    """Folder of the cache for what is made of this content by the present code of this package's corpora."""
+    code = [sha256_of(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
+    return cache_folder() / "pairs" / hashlib.sha256(json.dumps([content, code]).encode()).hexdigest()[:32]
+
+
+def _kept(folder: Path, make: Callable[[], Any]) -> ParallelPairs:
+    """The corpus in a folder, made there if it is not; who asks second waits."""
+    make_parent(folder)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "corpus.json").exists():
+            make()
+        return ParallelPairs.load(folder)
+
+
+def _read(path: Path, name: str, query_prefix: str, passage_prefix: str) -> ParallelPairs:
     unit = "row" if path.suffix == ".parquet" else "line"
-    reader = _Reader(
-        name or Path(path.name.removesuffix(".gz")).stem,
-        unit,
-        _Side("query", query_prefix, unit),
-        _Side("passage", passage_prefix, unit),
-    )
+    reader = _Reader(name, unit, _Side("query", query_prefix, unit), _Side("passage", passage_prefix, unit))
     for number, row in _rows(path):
         try:
             reader.add(number, row)
@@ -102,6 +148,30 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 @dataclass
+class _Table:
+    """An Arrow table that grows by rows; columns are null in rows that lack them."""
+
+    rows: list[dict] = field(default_factory=list)
+    tables: list[pa.Table] = field(default_factory=list)
+
+    def add(self, row: dict) -> None:
+        self.rows.append(row)
+        if len(self.rows) == CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = sorted({column for row in self.rows for column in row})
+        types = {"negatives": PAIRS_SCHEMA.field("negatives").type}
+        schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
+        self.tables.append(pa.Table.from_pylist(self.rows, schema))
+        self.rows = []
+
+    def whole(self) -> pa.Table:
+        self._flush()
+        return pa.concat_tables(self.tables, promote_options="default")
+
+
+@dataclass
 class _Side:
     """The queries or the passages of the file."""
 
@@ -110,8 +180,7 @@ class _Side:
     unit: str
     has_ids: bool | None = None
     seen: dict[str | bytes, tuple[int, bytes]] = field(default_factory=dict)  # id or digest -> (row number, digest)
-    rows: list[dict] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
+    table: _Table = field(default_factory=_Table)
 
     @property
     def key(self) -> str:
@@ -134,25 +203,8 @@ class _Side:
             )
         identifier = str(first) if identifier is None else identifier
         if first == number:
-            self.rows.append({self.key: identifier, **texts})
-            if len(self.rows) == CHUNK:
-                self.flush()
+            self.table.add({self.key: identifier, **texts})
         return identifier
-
-    def flush(self) -> None:
-        languages = sorted({column for row in self.rows for column in row} - {self.key})
-        schema = pa.schema([(column, pa.string()) for column in (self.key, *languages)])
-        self.tables.append(pa.Table.from_pylist(self.rows, schema))
-        self.rows = []
-
-    def table(self) -> pa.Table:
-        self.flush()
-        return pa.concat_tables(self.tables, promote_options="default")  # null where a chunk lacks a language
-
-
-_PAIRS = pa.schema(
-    {"query_id": pa.string(), "passage_id": pa.string(), "negatives": pa.list_(pa.string()), "source": pa.string()}
-)
 
 
 @dataclass
@@ -163,8 +215,7 @@ class _Reader:
     unit: str
     queries: _Side
     passages: _Side
-    pairs: list[dict] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
+    pairs: _Table = field(default_factory=_Table)
     ahead: dict[str, int] = field(default_factory=dict)  # negatives not yet seen as passages -> row that names them
 
     def add(self, number: int, row: Any) -> None:
@@ -179,9 +230,7 @@ class _Reader:
         passage = self.passages.add(number, _optional(row, "passage_id"), texts["passage"])
         negatives = self._negatives(number, row.get("negatives"), passage)
         source = _optional(row, "source") or self.name
-        self.pairs.append({"query_id": query, "passage_id": passage, "negatives": negatives, "source": source})
-        if len(self.pairs) == CHUNK:
-            self.flush()
+        self.pairs.add({"query_id": query, "passage_id": passage, "negatives": negatives, "source": source})
 
     def _negatives(self, number: int, negatives: Any, passage: str) -> list[str]:
         if negatives is None:
@@ -197,10 +246,6 @@ class _Reader:
                 self.ahead.setdefault(identifier, number)
         return negatives
 
-    def flush(self) -> None:
-        self.tables.append(pa.Table.from_pylist(self.pairs, _PAIRS))
-        self.pairs = []
-
     def build(self) -> ParallelPairs:
         if not self.queries.seen:
             raise ValueError("empty; give at least one row with a query and a passage")
@@ -210,25 +255,30 @@ class _Reader:
                     f"negatives in {self.unit} {number} name {identifier!r}, which is the passage_id of no row; "
                     "add its passage or remove it"
                 )
-        self.flush()
-        pairs = pa.concat_tables(self.tables)
-        return ParallelPairs.build(self.queries.table(), self.passages.table(), pairs, name=self.name)
+        tables = self.queries.table.whole(), self.passages.table.whole(), self.pairs.whole()
+        return ParallelPairs.build(*tables, name=self.name)
+
+
+@cache
+def language_codes() -> frozenset[str]:
+    """The codes that texts may have: CLDR's, of two or three letters."""
+    return frozenset(tomllib.loads((files("hybridlib") / "data" / "languages.toml").read_text())["codes"].split())
 
 
 @cache
 def _column(column: str, query_prefix: str, passage_prefix: str) -> tuple[str | None, str]:
     """("query", "de") for query_de; (None, name) for a column that holds no text."""
-    if column in ("query_id", "passage_id", "negatives", "source"):
+    if column in NO_TEXTS:
         return None, column
     for side, prefix in (("query", query_prefix), ("passage", passage_prefix)):
         if column.startswith(prefix):
             code = column.removeprefix(prefix)
             lang = _ALIASES.get(code, code)
-            if re.fullmatch("[a-z]{2,3}", lang) and lang in Locale.parse("en").languages:
+            if lang in language_codes():
                 return side, lang
             raise ValueError(f"the column {column!r}: {code!r} is no ISO 639 language code; use en, de, ...")
     raise ValueError(
-        f"unknown column {column!r}; the columns are query_id, passage_id, negatives, source, "
+        f"unknown column {column!r}; the columns are {', '.join(NO_TEXTS)}, "
         f"{query_prefix}<lang> and {passage_prefix}<lang>: rename or remove it"
     )
 

@@ -7,7 +7,7 @@ written from it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -23,7 +23,7 @@ TEXT = """---
 # {name}
 
 A dual encoder for retrieval within and across languages: the query and the passage pass through the same weights, and
-their cosine similarity is the score. Fine-tuned from `{start}` with {kind} batches, as arXiv 2408.10536 describes them.
+their cosine similarity is the score. {start} with {kind} batches, as arXiv 2408.10536 describes them.
 
 | | |
 |---|---|
@@ -53,63 +53,68 @@ def read_labels(folder: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def write_labels(folder: Path, labels: Mapping) -> None:
-    """Write the facts and the card of a checkpoint.
-
-    Args:
-        folder: of the checkpoint.
-        labels: strategy, alpha, seed, steps, batch_size, pairs (name of the data), start (checkpoint it was trained
-            from), languages, query_prefix, passage_prefix, version; further facts are listed too. `scores`, if there
-            are any: benchmark -> {"map mono": ..., ...}.
-    """
-    write_json(Path(folder) / LABEL_FILE, dict(labels))
-    with replace_file(Path(folder) / "README.md") as new:
-        new.write_text(_card(labels), encoding="utf-8")
-
-
-def require(folder: Path) -> dict:
-    """The same; ValueError where there are none: the checkpoint was not trained here and has no card of ours."""
+def require_labels(folder: Path) -> dict:
+    """The facts of a checkpoint; ValueError where it was not trained here and so has no card of ours."""
     labels = read_labels(folder)
     if not labels:
         raise ValueError(f"{folder}: no {LABEL_FILE} here; only a checkpoint trained with hybridlib has its card")
     return labels
 
 
+def write_labels(folder: Path, labels: Mapping) -> None:
+    """Write the facts and the card of a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        labels: strategy, seed, languages, query_prefix, passage_prefix, version; start, the checkpoint it was trained
+            from, if there is one; further facts are listed as they are. `scores`, if there are any: benchmark ->
+            {"map mono": ..., ...}.
+    """
+    write_json(Path(folder) / LABEL_FILE, dict(labels))
+    with replace_file(Path(folder) / "README.md") as new:
+        new.write_text(_card(labels), encoding="utf-8")
+
+
 def add_scores(folder: Path, benchmark: str, scores: Mapping[str, float]) -> None:
-    """Put the scores on a benchmark into the card, in the place of earlier ones on it; ValueError as `require`."""
-    labels = require(folder)
+    """Put the scores on a benchmark into the card, in the place of earlier ones; errors as `require_labels`."""
+    labels = require_labels(folder)
     write_labels(folder, {**labels, "scores": {**labels.get("scores", {}), benchmark: dict(scores)}})
 
 
 def _card(labels: Mapping) -> str:
-    scores = labels.get("scores", {})
-    name = "-".join([Path(labels["start"]).name, labels["strategy"], f"seed{labels['seed']}"])
-    results = [
-        EvalResult("sentence-similarity", benchmark, benchmark, measure, value)
-        for benchmark, values in scores.items()
-        for measure, value in values.items()
-    ]
+    scores, start = list(_scores(labels)), labels.get("start")
+    name = "-".join([Path(start or "scratch").name, labels["strategy"], f"seed{labels['seed']}"])
     metadata = ModelCardData(
         language=list(labels["languages"]),
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "feature-extraction", "retrieval", "arxiv:2408.10536"],
-        base_model=None if Path(labels["start"]).exists() else labels["start"],
+        base_model=None if Path(start or "").exists() else start,
         model_name=name,
-        eval_results=results or None,
+        eval_results=[EvalResult("sentence-similarity", data, data, *score) for data, *score in scores] or None,
     )
     shown = {key: value for key, value in labels.items() if key not in ("scores", "query_prefix", "passage_prefix")}
+    lines = [f"| {data} | {measure} | {value:.4f} |" for data, measure, value in scores]
     card = TEXT.format(
         metadata=metadata.to_yaml(),
         name=name,
-        start=labels["start"],
+        start=f"Fine-tuned from `{start}`" if start else "Trained from new weights",
         kind=KINDS[labels["strategy"]],
         facts="\n".join(f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in shown.items()),
-        prompts=_prompts(labels),
-        scores=_scores(scores),
+        prompts=_prompts(labels["query_prefix"], labels["passage_prefix"]),
+        scores="\n".join(["| benchmark | measure | value |", "|---|---|---|", *lines])
+        if lines
+        else "Not measured yet.",
         version=labels["version"],
     )
     return str(ModelCard(card))  # refuses metadata that is no YAML
+
+
+def _scores(labels: Mapping) -> Iterator[tuple[str, str, float]]:
+    """Benchmark, measure and value of each score."""
+    for benchmark, values in labels.get("scores", {}).items():
+        for measure, value in values.items():
+            yield benchmark, measure, value
 
 
 def _shown(value: object) -> str:
@@ -118,20 +123,10 @@ def _shown(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _prompts(labels: Mapping) -> str:
-    if not labels["query_prefix"] and not labels["passage_prefix"]:
+def _prompts(query: str, passage: str) -> str:
+    if not query and not passage:
         return "No prompts."
     return (
-        f"Prompts: `{labels['query_prefix']}` before a query, `{labels['passage_prefix']}` before a passage; in "
-        "sentence-transformers `encode_query` and `encode_document` add them."
+        f"Prompts: `{query}` before a query, `{passage}` before a passage; in sentence-transformers `encode_query` and "
+        "`encode_document` add them."
     )
-
-
-def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
-    if not scores:
-        return "Not measured yet."
-    lines = ["| benchmark | measure | value |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {measure} | {value:.4f} |" for name, part in scores.items() for measure, value in part.items()
-    ]
-    return "\n".join(lines)

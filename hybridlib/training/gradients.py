@@ -10,7 +10,7 @@ one, so the memory is that of one part, for a third more computing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,12 +24,13 @@ from accelerate.utils import gather
 from hybridlib.encoder import Encoder, plan_batches
 from hybridlib.loss import info_nce, not_negatives
 from hybridlib.sampler import Batch
-from hybridlib.training.settings import PRECISIONS, TrainingSettings
+from hybridlib.training.settings import TrainingSettings
 from hybridlib.training.tokens import TokenizedPairs, padded
 
 CPU_TOKENS, GPU_TOKENS = 1536, 32768  # of a part where the settings leave it open
 MULTIPLE = 8  # tokens: lengths are padded to it, since oneDNN keeps a kernel for each, and tensor cores like it
 MAX_WASTE = 0.2  # share of a part's tokens that may be padding: less makes so many parts that their start costs more
+DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # by `TrainingSettings.precision`
 WHOLE = float("inf")  # all queries together, and all passages
 
 
@@ -63,9 +64,9 @@ def prepare(
     corpus = tokens.corpus
     slices = [batch.slice(i, processes) for i in range(processes)]
     negatives = [_negatives(tokens, part, settings.negatives) for part in slices]
-    own, (rows, lang) = slices[process], negatives[process]
-    ids = tokens.query_ids(corpus.query_rows[own.pair], own.query_lang)
-    ids += tokens.passage_ids(corpus.passage_rows[own.pair], own.passage_lang)
+    share, (rows, lang) = slices[process], negatives[process]
+    ids = tokens.query_ids(corpus.query_rows[share.pair], share.query_lang)
+    ids += tokens.passage_ids(corpus.passage_rows[share.pair], share.passage_lang)
     ids += tokens.passage_ids(rows, lang)
     counts = np.array([(len(part), len(part), len(rows)) for part, (rows, _) in zip(slices, negatives, strict=True)])
     starts = np.r_[0, counts.flatten().cumsum()]
@@ -73,7 +74,7 @@ def prepare(
     query, column = np.concatenate(places[0::3]), np.concatenate(places[1::3] + places[2::3])
     mask = _mask(tokens, batch, negatives, settings.mask_translations)
     sizes = counts.sum(axis=1).tolist()
-    return PreparedBatch(batch, ids, len(own), sizes, torch.from_numpy(query), torch.from_numpy(column), mask)
+    return PreparedBatch(batch, ids, len(share), sizes, torch.from_numpy(query), torch.from_numpy(column), mask)
 
 
 class Gradients:
@@ -133,7 +134,7 @@ class Gradients:
     @contextmanager
     def _autocast(self) -> Iterator[None]:
         """The precision asked for. On a CPU half precision takes plain attention: fused, its backward is far slower."""
-        dtype, device, backbone = PRECISIONS[self.settings.precision], self.encoder.device.type, self.encoder.backbone
+        dtype, device, backbone = DTYPES[self.settings.precision], self.encoder.device.type, self.encoder.backbone
         before = backbone.config._attn_implementation
         if dtype is not None and device == "cpu" and before == "sdpa":
             backbone.set_attn_implementation("eager")
@@ -195,16 +196,32 @@ def _negatives(tokens: TokenizedPairs, batch: Batch, most: int) -> tuple[np.ndar
 def _mask(
     tokens: TokenizedPairs, batch: Batch, negatives: list[tuple[np.ndarray, np.ndarray]], mask_translations: bool
 ) -> torch.Tensor:
-    """(B, P) True where a column is no negative of the query."""
-    corpus = tokens.corpus
-    codes = {lang: i for i, lang in enumerate(corpus.languages)}
-    spoken = np.concatenate([batch.passage_lang, *(lang for _, lang in negatives)])
-    column = torch.from_numpy(np.concatenate([corpus.passage_rows[batch.pair], *(rows for rows, _ in negatives)]))
-    lang = torch.tensor([codes[lang] for lang in spoken.tolist()])
-    positives = [torch.from_numpy(rows) for rows in corpus.positives(corpus.query_rows[batch.pair])]
+    """(B, P) True where a column is no negative of the query: by its id, or because its text is an equal one."""
+    corpus, pairs = tokens.corpus, len(batch)
+    query_rows = corpus.query_rows[batch.pair]
+    rows = np.concatenate([corpus.passage_rows[batch.pair], *(rows for rows, _ in negatives)])
+    languages = np.concatenate([batch.passage_lang, *(lang for _, lang in negatives)])
+    lang, column = _codes(languages.tolist()), torch.from_numpy(rows)
+    positives = [torch.from_numpy(rows) for rows in corpus.positives(query_rows)]
     known = torch.nn.utils.rnn.pad_sequence(positives, batch_first=True, padding_value=-1)
-    own, own_lang = column[: len(batch)], lang[: len(batch)]
-    return not_negatives(known, own, own_lang, column, lang, mask_translations=mask_translations)
+    mask = not_negatives(known, column[:pairs], lang[:pairs], column, lang, mask_translations=mask_translations)
+    if any(corpus.repeats.values()):
+        mask |= _equal_texts(corpus.passage_texts(rows, languages), languages, pairs)
+        # What answers a question answers it under the question's other ids too.
+        mask[:, :pairs] |= _equal_texts(corpus.query_texts(query_rows, batch.query_lang), batch.query_lang, pairs)
+    return mask
+
+
+def _equal_texts(texts: list[str], languages: np.ndarray, rows: int) -> torch.Tensor:
+    """(rows, texts) True where a text equals one of the first `rows` texts, and both are in one language."""
+    codes = _codes(zip(texts, languages.tolist(), strict=True))
+    return codes[:rows, None] == codes
+
+
+def _codes(values: Iterable[Hashable]) -> torch.Tensor:
+    """A number for each value, equal for equal values."""
+    known: dict[Hashable, int] = {}
+    return torch.tensor([known.setdefault(value, len(known)) for value in values])
 
 
 def _in_order(vectors: torch.Tensor, parts: list[np.ndarray]) -> torch.Tensor:

@@ -1,17 +1,9 @@
-"""One short training loop: batches from the sampler, InfoNCE, AdamW, checkpoints that resume to the bit.
-
-A checkpoint is one safetensors file (weights and optimizer; JSON in its header), replaced by rename: it is there whole
-or not at all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the seed
-and the step. (With `compile` a resumed run may differ in rounding.)
-"""
+"""One short training loop: batches from the sampler, InfoNCE, AdamW, the weights of the lowest validation loss."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +11,62 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather, reduce
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+import hybridlib
 from hybridlib.encoder import Encoder
-from hybridlib.files import replace_file
 from hybridlib.sampler import BatchSampler
+from hybridlib.training.card import write_labels
 from hybridlib.training.gradients import Gradients, PreparedBatch, prepare
 from hybridlib.training.processes import all_processes
 from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.state import State, StateFile, identity
 from hybridlib.training.tokens import TokenizedPairs
 
 
-@dataclass
-class _State:
-    """Where training stands; `best` holds the weights of the lowest validation loss, if any was measured."""
+def train_encoder(
+    folder: Path,
+    encoder: Encoder,
+    sampler: BatchSampler,
+    settings: TrainingSettings,
+    *,
+    validation: BatchSampler | None = None,
+    tokens: TokenizedPairs | None = None,
+    labels: Mapping | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Train an encoder as `train` does and save it with its model card and log; a killed run goes on when called again.
 
-    step: int = 0
-    log: list[dict] | None = None
-    best: dict[str, torch.Tensor] | None = None
-    best_loss: float = float("inf")
-    best_step: int = 0
-    stale: int = 0
+    Args:
+        folder: gets `encoder`, a sentence-transformers checkpoint, and `log.parquet`; while it trains, its checkpoints
+            are in `training.safetensors`.
+        labels: what the model card says beside batches and settings: `start`, the name of the checkpoint that the
+            encoder was loaded from, and further facts. The other arguments, and what is returned, are those of `train`.
+    """
+    folder = Path(folder)
+    options = {"validation": validation, "tokens": tokens, "device": device, "progress": progress}
+    log = train(encoder, sampler, settings, folder / "training.safetensors", **options)
+    processes = all_processes(device)
+    if processes.is_main_process:
+        log.to_parquet(folder / "log.parquet")
+        encoder.save(folder / "encoder")
+        facts = _facts(encoder, sampler, settings, validation) | {"kept_step": int(log["best_step"].iloc[0])}
+        write_labels(folder / "encoder", facts | dict(labels or {}))
+        (folder / "training.safetensors").unlink()
+    processes.wait_for_everyone()
+    return log
 
-    def frame(self) -> pd.DataFrame:
-        """The log, with the step whose weights are kept."""
-        return pd.DataFrame(self.log).assign(best_step=self.best_step if self.best else self.step)
+
+def _facts(
+    encoder: Encoder, sampler: BatchSampler, settings: TrainingSettings, validation: BatchSampler | None
+) -> dict:
+    """What the model card says of a training."""
+    batches = ("strategy", "alpha", "seed", "steps", "batch_size", "mixture", "languages")
+    facts = {name: getattr(sampler, name) for name in batches} | {"pairs": sampler.corpus.name}
+    facts |= {name: getattr(settings, name) for name in ("learning_rate", "temperature", "negatives", "precision")}
+    facts |= {name: getattr(encoder, name) for name in ("pooling", "max_length", "query_prefix", "passage_prefix")}
+    return facts | {"validation": validation and validation.corpus.name, "version": hybridlib.__version__}
 
 
 def train(
@@ -67,26 +88,28 @@ def train(
     Args:
         encoder: starts from its weights; afterwards holds those of the lowest validation loss (else the last ones).
         sampler: the batches; its length is the number of steps.
-        checkpoint: file written every `checkpoint_every` steps and at the end.
+        checkpoint: file written every `checkpoint_every` steps and at the end; see `hybridlib.training.state`.
         validation: batches whose mean loss chooses the weights.
         tokens: of the sampler's corpus, to share the work of tokenising between runs with the same tokenizer.
         device: where to compute; None: as Accelerate says (its process's GPU, if there is one).
         progress: a bar on stderr, of the first process.
 
-    Returns the log: step, loss, mode, learning_rate, grad_norm of every step; validation_loss where it was measured.
+    Returns:
+        The log: step, loss, mode, learning_rate, grad_norm of every step; validation_loss where it was measured.
 
     Raises:
         FloatingPointError: a loss is not finite; the text names the step.
         ValueError: no step, more processes than places in a batch, or the checkpoint is another run's or not on all
             machines.
     """
-    processes = all_processes(device)
+    processes, settings = all_processes(device), settings.resolved()
     _check(processes, sampler)
     encoder.to(device or processes.device)
     scaler = torch.amp.GradScaler(encoder.device.type, enabled=settings.precision == "fp16")
     optimizer = _optimizer(encoder, settings)
-    identity = _identity(encoder, sampler, validation, settings)
-    state = _resume(Path(checkpoint), encoder, optimizer, scaler, processes, identity)
+    same = identity(encoder, sampler, validation, settings)
+    file = StateFile(Path(checkpoint), same, encoder, optimizer, scaler)
+    state = _resume(file, processes)
     gradients = Gradients(encoder, settings, processes)
     tokens = tokens or TokenizedPairs(sampler.corpus, encoder)
     held_out = TokenizedPairs(validation.corpus, encoder) if validation else None
@@ -104,10 +127,30 @@ def train(
         state.log.append(entry)
         if last or state.step % settings.checkpoint_every == 0 or _finished(state, settings):
             if processes.is_main_process:
-                _save(Path(checkpoint), encoder, optimizer, scaler, state, identity)
+                file.write(state)
     processes.wait_for_everyone()
     encoder.eval().load_state_dict(state.best or encoder.state_dict())
     return state.frame()
+
+
+def _check(processes: PartialState, sampler: BatchSampler) -> None:
+    if not len(sampler):
+        raise ValueError("steps must be above 0")
+    if processes.num_processes > sampler.batch_size:
+        raise ValueError(
+            f"{processes.num_processes} processes share batches of {sampler.batch_size}: "
+            "start fewer processes or raise batch_size"
+        )
+
+
+def _resume(file: StateFile, processes: PartialState) -> State:
+    """Where the run stands, which every process reads for itself."""
+    processes.wait_for_everyone()
+    state = file.read()
+    steps = gather(torch.tensor([state.step], device=file.encoder.device)).tolist()
+    if len(set(steps)) > 1:
+        raise ValueError(f"{file.path}: not the same checkpoint on all machines (steps {steps}); use a shared folder")
+    return state
 
 
 def _prepared(
@@ -115,14 +158,14 @@ def _prepared(
 ) -> Iterator[PreparedBatch]:
     """Batches from `start` on; the next one is drawn and tokenised while the present one is computed."""
 
-    def one(step: int) -> PreparedBatch:
+    def prepare_step(step: int) -> PreparedBatch:
         return prepare(tokens, sampler.batch(step), settings, processes.process_index, processes.num_processes)
 
     with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(one, start) if start < len(sampler) else None
+        coming = ahead.submit(prepare_step, start) if start < len(sampler) else None
         for step in range(start, len(sampler)):
             prepared = coming.result()
-            coming = ahead.submit(one, step + 1) if step + 1 < len(sampler) else None
+            coming = ahead.submit(prepare_step, step + 1) if step + 1 < len(sampler) else None
             yield prepared
 
 
@@ -150,16 +193,6 @@ def _update(
     return {"step": step, "mode": prepared.batch.mode, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
 
 
-def _check(processes: PartialState, sampler: BatchSampler) -> None:
-    if not len(sampler):
-        raise ValueError("steps must be above 0")
-    if processes.num_processes > sampler.batch_size:
-        raise ValueError(
-            f"{processes.num_processes} processes share batches of {sampler.batch_size}: "
-            "start fewer processes or raise batch_size"
-        )
-
-
 def _optimizer(encoder: Encoder, settings: TrainingSettings) -> torch.optim.AdamW:
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
@@ -178,7 +211,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step
     return settings.learning_rate * share
 
 
-def _finished(state: _State, settings: TrainingSettings) -> bool:
+def _finished(state: State, settings: TrainingSettings) -> bool:
     return settings.patience is not None and state.stale >= settings.patience
 
 
@@ -195,7 +228,7 @@ def validation_loss(gradients: Gradients, validation: BatchSampler, tokens: Toke
 
 
 def _validate(
-    gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs, state: _State, entry: dict
+    gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs, state: State, entry: dict
 ) -> None:
     entry["validation_loss"] = loss = validation_loss(gradients, validation, tokens)
     if loss < state.best_loss:
@@ -204,92 +237,3 @@ def _validate(
         state.best_loss, state.best_step, state.stale = loss, state.step, 0
     else:
         state.stale += 1
-
-
-def _plan(sampler: BatchSampler) -> dict:
-    plan = ("strategy", "alpha", "batch_size", "steps", "seed", "mixture", "languages")
-    return {name: getattr(sampler, name) for name in plan} | {"corpus": sampler.corpus.fingerprint}
-
-
-def _identity(
-    encoder: Encoder, sampler: BatchSampler, validation: BatchSampler | None, settings: TrainingSettings
-) -> str:
-    """All that a checkpoint must have in common with the run that goes on from it."""
-    weights = hashlib.sha256()
-    for tensor in encoder.state_dict().values():
-        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    plans = {"sampler": _plan(sampler), "validation": validation and _plan(validation)}
-    return json.dumps({**asdict(settings), **about, **plans, "start": weights.hexdigest()}, sort_keys=True)
-
-
-def _save(
-    path: Path,
-    encoder: Encoder,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    state: _State,
-    identity: str,
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
-    for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-    about = {name: getattr(state, name) for name in ("step", "log", "best_loss", "best_step", "stale")}
-    metadata = {"state": json.dumps(about), "scale": json.dumps(scaler.state_dict()), "identity": identity}
-    with replace_file(path) as new:
-        save_file(_apart(tensors), new, metadata=metadata)
-
-
-def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors on the CPU; only those that share memory with an earlier one, as tied weights do, are copied."""
-    places: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        result[name] = tensor.clone() if tensor.data_ptr() in places else tensor
-        places.add(tensor.data_ptr())
-    return result
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: this checkpoint is torn ({error}); delete it and training starts afresh") from error
-
-
-def _resume(
-    path: Path,
-    encoder: Encoder,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    processes: PartialState,
-    identity: str,
-) -> _State:
-    processes.wait_for_everyone()
-    state = _State(log=[])
-    if path.exists():
-        metadata, tensors = _read(path)
-        if metadata["identity"] != identity:
-            raise ValueError(
-                f"{path}: this checkpoint is of another run (other settings, pairs or weights to start from); delete it"
-            )
-        encoder.load_state_dict(_part(tensors, "model."))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _part(tensors, "optimizer.").items():
-            index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        scaler.load_state_dict(json.loads(metadata["scale"]))
-        best = {name: tensor.to(encoder.device) for name, tensor in _part(tensors, "best.").items()}
-        state = _State(**json.loads(metadata["state"]), best=best or None)
-    steps = gather(torch.tensor([state.step], device=encoder.device)).tolist()
-    if len(set(steps)) > 1:
-        raise ValueError(f"{path}: not the same checkpoint on all machines (steps {steps}); use a shared folder")
-    return state
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

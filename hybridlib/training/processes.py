@@ -7,10 +7,10 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 
-PATIENCE = timedelta(days=1)  # of processes that wait while one writes a corpus; the launcher notices a dead one itself
+WAIT = timedelta(days=1)  # of processes while one writes a corpus; the launcher notices a dead one itself
 
 
 def all_processes(device: str | torch.device | None = None) -> PartialState:
     """The processes that `accelerate launch` or torchrun started, or this one alone; on CPUs without an accelerator."""
     on_cpu = torch.device(device or "cuda").type == "cpu" or not torch.accelerator.is_available()
-    return PartialState(cpu=on_cpu, timeout=PATIENCE)
+    return PartialState(cpu=on_cpu, timeout=WAIT)

@@ -1,54 +1,77 @@
-"""What decides a training, once: the knobs of the loop."""
+"""What decides a training, once: the batches that are drawn and the knobs of the loop.
+
+Both are dataclasses whose fields say what they are, so that commands make their flags from them. Nothing heavy is
+imported: a command's --help must be quick.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 
-import torch
+from hybridlib.corpora.base import ParallelPairs
+from hybridlib.sampler import MIXTURES, STRATEGIES, BatchSampler
 
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("no", "bf16", "fp16", "auto")
+
+
+def _knob(default: object, text: str, **options: object) -> object:
+    """A field with its default and what --help says; `options` such as choices are argparse's."""
+    return field(default=default, metadata={"help": text, **options})
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What is in the batches, apart from the corpus; `hybridlib.sampler.BatchSampler` says it in full."""
+
+    strategy: str = _knob("hybrid", "what a batch is made of", choices=STRATEGIES)
+    alpha: float | None = _knob(None, "share of monolingual batches, of hybrid only (None: 0.5)")
+    batch_size: int = _knob(100, "pairs in a batch, over all processes; the paper's")
+    steps: int = _knob(1000, "number of batches")
+    languages: list[str] | None = _knob(None, "training languages (None: all of the pairs)")
+    mixture: str = _knob(MIXTURES[0], "whether a language is drawn first, or a data set by its size", choices=MIXTURES)
+    seed: int = _knob(0, "of the batches, and of dropout")
+
+    def sampler(self, corpus: ParallelPairs) -> BatchSampler:
+        """The batches of these settings from a corpus; ValueError where it cannot fill them."""
+        return BatchSampler(corpus, **asdict(self))
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What the loop needs to know.
+    """What the loop needs to know beside the batches.
 
-    Attributes:
-        learning_rate, weight_decay: AdamW (arXiv 1711.05101); the paper has 3e-5 and 1e-2. Vectors such as biases and
-            LayerNorm weights are not decayed (usual practice; the paper is silent).
-        warmup: share of the steps in which the rate rises linearly; then it falls linearly to 0 (paper silent).
-        temperature: of the loss (paper silent).
-        max_grad_norm: gradients are scaled down to this norm (paper silent).
-        symmetric, mask_translations: see `hybridlib.loss` (paper silent).
-        negatives: explicit negatives per pair, the first of those it has (paper silent).
-        validate_every: steps between validation losses; the weights with the lowest are kept, as in the paper.
-        patience: stop after this many validations without a new lowest loss; None trains all steps.
-        checkpoint_every: steps between checkpoints.
-        seed: of dropout, if there is any.
-        precision: of the backbone's products: "no" (float32), "bf16" or "fp16" (with a loss scale).
-        cached: recompute vectors part by part, so that memory does not grow with the batch; see `gradients`.
-        part_tokens: texts are sorted by length and computed in parts of so many tokens, padding included; None: as the
-            device likes it (1,536 on a CPU, 32,768 on a GPU; without layers queries and passages as they come).
-        compile: let torch.compile translate the encoder, a minute or more at the start, for faster steps in half
-            precision (benchmarks/README.md says how much); the same dropout, results equal but for rounding.
+    The paper has learning_rate and weight_decay (of AdamW, arXiv 1711.05101) and keeps the weights of the lowest
+    validation loss; about the others it is silent. Vectors such as biases and LayerNorm weights are not decayed (usual
+    practice). `symmetric` and `mask_translations` are explained in `hybridlib.loss`, `cached` in
+    `hybridlib.training.gradients`; benchmarks/README.md says what `compile` gains. Its results are equal but for
+    rounding, with the same dropout.
+
+    Raises:
+        ValueError: a value is out of its range; the text names it.
     """
 
-    learning_rate: float = 3e-5
-    weight_decay: float = 1e-2
-    warmup: float = 0.1
-    temperature: float = 0.05
-    max_grad_norm: float = 1.0
-    symmetric: bool = False
-    mask_translations: bool = True
-    negatives: int = 0
-    validate_every: int = 100
-    patience: int | None = None
-    checkpoint_every: int = 500
-    seed: int = 0
-    precision: str = "no"
-    cached: bool = False
-    part_tokens: int | None = None
-    compile: bool = False
+    learning_rate: float = _knob(3e-5, "highest rate of AdamW; the paper's")
+    weight_decay: float = _knob(1e-2, "of matrices; the paper's")
+    warmup: float = _knob(0.1, "share of the steps in which the rate rises linearly; then it falls linearly to 0")
+    temperature: float = _knob(0.05, "scores are divided by it")
+    max_grad_norm: float = _knob(1.0, "gradients are scaled down to this norm")
+    symmetric: bool = _knob(False, "also find the query of each passage")
+    mask_translations: bool = _knob(True, "translations of the passage do not count as wrong")
+    negatives: int = _knob(0, "explicit negatives per pair, the first of those it has")
+    validate_every: int = _knob(100, "steps between validation losses")
+    patience: int | None = _knob(None, "validations without a new lowest loss before stopping (None: all steps)")
+    checkpoint_every: int = _knob(500, "steps between checkpoints, from which a killed run goes on")
+    seed: int = _knob(0, "of the batches, and of dropout")
+    precision: str = _knob(
+        "no", "no: float32; auto: half on a GPU that has it", choices=PRECISIONS
+    )
+    cached: bool = _knob(False, "recompute vectors part by part: memory of a part, whatever the batch size; slower")
+    part_tokens: int | None = _knob(
+        None,
+        "padded tokens computed at once, of texts sorted by length (None: 1,536 on a CPU, 32,768 on a GPU; without "
+        "layers queries and passages as they come)",
+    )
+    compile: bool = _knob(False, "let torch.compile translate the encoder: a minute or more, then faster steps in bf16")
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature", "max_grad_norm", "validate_every", "checkpoint_every"):
@@ -60,3 +83,13 @@ class TrainingSettings:
             raise ValueError(f"part_tokens must be above 0, or None, not {self.part_tokens}")
         if self.negatives < 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise ValueError("negatives and weight_decay must be 0 or more, and warmup in [0, 1]")
+
+    def resolved(self) -> TrainingSettings:
+        """These settings with what precision "auto" means on this machine."""
+        if self.precision != "auto":
+            return self
+        import torch
+
+        if not torch.cuda.is_available():
+            return replace(self, precision="no")
+        return replace(self, precision="bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")

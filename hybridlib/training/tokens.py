@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +24,10 @@ from transformers import PreTrainedTokenizerBase
 
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.encoder import Encoder
-from hybridlib.files import write_json
+from hybridlib.files import make_parent, replace_folder
 
 KEPT = 200_000  # rows of a table whose tokens are kept in memory
-SHARD = 16_384  # texts tokenised and written at once; an interrupted file goes on after the last of them
+SHARD = 16_384  # texts tokenised at once
 _ONE_AT_A_TIME = threading.Lock()  # a tokenizer cannot be used by two threads at once
 
 
@@ -39,7 +37,7 @@ class TokenizedPairs:
     Args:
         corpus: the texts.
         encoder: its tokenizer, prefixes and maximum length.
-        folder: holds the tokens of tables with more than KEPT rows, in files named after texts, tokenizer, prefix and
+        folder: holds the tokens of tables with more than KEPT rows, in folders named after texts, tokenizer, prefix and
             maximum length: what fits is used again, by other processes at the same time too. Without a folder the
             texts of each batch from such a table are tokenised by themselves.
 
@@ -50,78 +48,136 @@ class TokenizedPairs:
     def __init__(self, corpus: ParallelPairs, encoder: Encoder, folder: Path | None = None):
         self.corpus, self.encoder = corpus, encoder
         self.folder = None if folder is None else Path(folder)
-        self._kept: dict[tuple[str, str], TokenLists] = {}
+        self._tables = {"query": corpus.queries, "passage": corpus.passages}
+        self._prefixes = {"query": encoder.query_prefix, "passage": encoder.passage_prefix}
+        self._columns: dict[tuple[str, str], TokenLists] = {}
 
     def query_ids(self, rows: Sequence[int], languages: Sequence[str]) -> list[np.ndarray]:
         """Token ids without padding, (tokens,) int32 each, of rows of `corpus.queries`, each in its language."""
-        return self._ids("query", rows, languages)
+        return self._ids("query", self.corpus.query_texts, rows, languages)
 
     def passage_ids(self, rows: Sequence[int], languages: Sequence[str]) -> list[np.ndarray]:
-        """The same of rows of `corpus.passages`."""
-        return self._ids("passage", rows, languages)
+        """Token ids without padding, (tokens,) int32 each, of rows of `corpus.passages`, each in its language."""
+        return self._ids("passage", self.corpus.passage_texts, rows, languages)
 
     def prepare(self, languages: Sequence[str] | None = None, *, progress: bool = False) -> None:
         """Tokenise all texts in these languages (None: all) now rather than when they are first asked for."""
-        for side, table in (("query", self.corpus.queries), ("passage", self.corpus.passages)):
+        for side, table in self._tables.items():
             for lang in self.corpus.languages if languages is None else languages:
-                if lang in table.column_names and self._is_kept(table):
-                    self._column(table, side, lang, progress)
+                if lang in table.column_names and self._is_kept(side):
+                    self._column(side, lang, progress)
 
-    def _is_kept(self, table: pa.Table) -> bool:
-        return self.folder is not None or len(table) <= KEPT
+    def _is_kept(self, side: str) -> bool:
+        return self.folder is not None or len(self._tables[side]) <= KEPT
 
-    def _ids(self, side: str, rows: Sequence[int], languages: Sequence[str]) -> list[np.ndarray]:
-        table = self.corpus.queries if side == "query" else self.corpus.passages
-        texts = self.corpus.query_texts if side == "query" else self.corpus.passage_texts
-        rows, spoken = np.asarray(rows), np.asarray(languages)
-        if not len(rows):
-            return []
-        if not self._is_kept(table):
-            found = self._tokenize(side, spoken.tolist(), texts(rows, spoken))
-            found = [np.array(ids, np.int32) for ids in found]
+    def _ids(
+        self,
+        side: str,
+        texts: Callable[[Sequence[int], Sequence[str]], list[str]],
+        rows: Sequence[int],
+        languages: Sequence[str],
+    ) -> list[np.ndarray]:
+        if self._is_kept(side):
+            ids = [self._column(side, lang)[row] for row, lang in zip(rows, languages, strict=True)]
         else:
-            found = [np.empty(0, np.int32)] * len(rows)
-            for lang in {*spoken.tolist()} & {*table.column_names}:
-                lists = self._column(table, side, lang)
-                for i in np.flatnonzero(spoken == lang):
-                    found[i] = lists[rows[i]]
-        for i, ids in enumerate(found):
-            if not len(ids):
-                text = texts(rows[i : i + 1], spoken[i : i + 1])[0]  # where there is none, this says so
+            ids = [np.array(tokens, np.int32) for tokens in self._tokenize(side, texts(rows, languages))]
+        for i, tokens in enumerate(ids):
+            if not len(tokens):
+                text = texts(rows[i : i + 1], languages[i : i + 1])[0]  # a text that does not exist is named here
                 raise ValueError(f"{text!r} has no tokens: leave it out or use a tokenizer with special tokens")
-        return found
+        return ids
 
-    def _column(self, table: pa.Table, side: str, lang: str, progress: bool = False) -> TokenLists:
-        if (side, lang) not in self._kept:
-            if len(table) > KEPT:
-                lists = self._file(table[lang], side, lang, progress)
+    def _column(self, side: str, lang: str, progress: bool = False) -> TokenLists:
+        key, table = (side, lang), self._tables[side]
+        if key not in self._columns:
+            texts = table[lang] if lang in table.column_names else pa.chunked_array([pa.nulls(len(table), pa.string())])
+            tokenize = partial(self._tokenize, side)
+            if len(table) <= KEPT:
+                self._columns[key] = TokenLists.of(texts, tokenize)
             else:
-                lists = TokenLists.of(table[lang], partial(self._tokenize, side, lang))
-            self._kept[side, lang] = lists
-        return self._kept[side, lang]
+                self._columns[key] = TokenLists.in_folder(self._folder_of(side, lang), texts, tokenize, progress)
+        return self._columns[key]
 
-    def _file(self, texts: pa.ChunkedArray, side: str, lang: str, progress: bool) -> TokenLists:
+    def _folder_of(self, side: str, lang: str) -> Path:
         about = {"corpus": self.corpus.fingerprint, "side": side, "lang": lang, "tokenizer": self._tokenizer_hash}
-        about |= {"prefix": self._prefix(side), "max_length": self.encoder.max_length}
+        about |= {"prefix": self._prefixes[side], "max_length": self.encoder.max_length}
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        folder = self.folder / f"{side}-{lang}-{key[:16]}"
-        about["dtype"] = "<u2" if max(self.encoder.tokenizer.get_vocab().values()) < 2**16 else "<i4"
-        if not folder.exists():
-            write_tokens(folder, texts, partial(self._tokenize, side, lang), about, progress=progress)
-        return TokenLists.open(folder)
+        return self.folder / f"{side}-{lang}-{key[:16]}"
 
     @cached_property
     def _tokenizer_hash(self) -> str:
         return tokenizer_hash(self.encoder.tokenizer)
 
-    def _prefix(self, side: str) -> str:
-        return self.encoder.query_prefix if side == "query" else self.encoder.passage_prefix
-
-    def _tokenize(self, side: str, lang: str | list[str], texts: list[str]) -> list[list[int]]:
-        """Token ids of texts, all in one language or each in its own."""
-        languages = [lang] * len(texts) if isinstance(lang, str) else lang
+    def _tokenize(self, side: str, texts: list[str]) -> list[list[int]]:
         with _ONE_AT_A_TIME:
-            return self.encoder.tokenize([self._prefix(side) + text for text in texts], languages)
+            return self.encoder.tokenize([self._prefixes[side] + text for text in texts])
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLists:
+    """Token ids of N texts in two arrays, perhaps memory-mapped; the texts that are null have none.
+
+    Attributes:
+        ids: (tokens,) int32, of all texts, one after the other.
+        offsets: (N + 1,) int64; those of text i are ids[offsets[i] : offsets[i + 1]].
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, texts: pa.ChunkedArray, tokenize: Callable[[list[str]], list[list[int]]]) -> TokenLists:
+        """Tokenise texts into memory."""
+        ids, counts = zip((np.empty(0, np.int32), [0]), *_shards(texts, tokenize), strict=True)
+        return cls(np.concatenate(ids), np.cumsum(np.concatenate(counts), dtype=np.int64))
+
+    @classmethod
+    def in_folder(
+        cls, folder: Path, texts: pa.ChunkedArray, tokenize: Callable[[list[str]], list[list[int]]], progress: bool
+    ) -> TokenLists:
+        """Map the token ids that lie in a folder; tokenise the texts into it where it is not there.
+
+        The folder appears complete or not at all; who asks second waits for it.
+
+        Raises:
+            ValueError: a file has another size than was written.
+        """
+        make_parent(folder)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                with replace_folder(folder) as new, open(new / "ids", "wb") as file:
+                    counts = [[0]]
+                    with tqdm(total=len(texts), unit="text", desc=folder.name, disable=not progress) as bar:
+                        for ids, lengths in _shards(texts, tokenize):
+                            ids.tofile(file)
+                            counts.append(lengths)
+                            bar.update(len(lengths))
+                    np.cumsum(np.concatenate(counts), dtype=np.int64).tofile(new / "offsets")
+        lists = cls(_mapped(folder / "ids", np.int32), _mapped(folder / "offsets", np.int64))
+        if len(lists.offsets) != len(texts) + 1 or lists.offsets[-1] != len(lists.ids):  # torn
+            raise ValueError(f"{folder}: its files have not the sizes that were written; delete it to tokenise again")
+        return lists
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+
+def _shards(
+    texts: pa.ChunkedArray, tokenize: Callable[[list[str]], list[list[int]]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Token ids of SHARD texts at a time, and how many each text has."""
+    for start in range(0, len(texts), SHARD):
+        part = texts.slice(start, SHARD)
+        lists = tokenize(part.drop_null().to_pylist())
+        counts = np.zeros(len(part), np.int64)
+        counts[part.is_valid().to_numpy()] = [len(tokens) for tokens in lists]
+        yield np.fromiter(chain.from_iterable(lists), np.int32, int(counts.sum())), counts
+
+
+def _mapped(path: Path, dtype: type) -> np.ndarray:
+    """The whole numbers in a file; its size is checked by who knows how many there should be."""
+    size = path.stat().st_size // np.dtype(dtype).itemsize
+    return np.asarray(np.memmap(path, dtype, mode="r", shape=size)) if size else np.empty(0, dtype)
 
 
 def padded(
@@ -134,113 +190,6 @@ def padded(
     ids[mask] = np.concatenate(tokens)
     attention = None if mask.all() else torch.from_numpy(mask.astype(np.int64)).to(device)
     return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": attention}
-
-
-@dataclass(frozen=True, eq=False)
-class TokenLists:
-    """Token ids of N texts in two arrays, perhaps memory-mapped; the texts that are null have none.
-
-    Attributes:
-        ids: of all texts, one after the other.
-        offsets: (N + 1,); those of text i are ids[offsets[i] : offsets[i + 1]].
-    """
-
-    ids: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def of(cls, texts: pa.ChunkedArray, tokenize: Callable[[list[str]], list[list[int]]]) -> TokenLists:
-        """Tokenise texts into memory."""
-        ids, counts = zip((np.empty(0, "<i4"), [0]), *_shards(texts, 0, tokenize), strict=True)
-        return cls(np.concatenate(ids), np.cumsum(np.concatenate(counts), dtype=np.int64))
-
-    @classmethod
-    def open(cls, folder: Path) -> TokenLists:
-        """What `write_tokens` wrote; ValueError where a file has not the size noted in about.json."""
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        offsets = _mapped(folder / "offsets", "<i8", about["texts"] + 1)
-        return cls(_mapped(folder / "ids", about["dtype"], about["tokens"]), offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.ids[self.offsets[i] : self.offsets[i + 1]].astype(np.int32)
-
-
-def write_tokens(
-    folder: Path,
-    texts: pa.ChunkedArray,
-    tokenize: Callable[[list[str]], list[list[int]]],
-    about: dict,
-    *,
-    progress: bool = False,
-) -> None:
-    """Write what `TokenLists.open` opens: ids, offsets, about.json. The folder appears complete or not at all.
-
-    Until then the work lies in .<folder>.part; who asks second waits, and goes on where an interrupted process stopped.
-
-    Args:
-        texts: null where there is none.
-        tokenize: token ids of each of some texts; a fast tokenizer uses all processors by itself.
-        about: goes into about.json; "dtype" is that of the ids, "<u2" or "<i4".
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
-        if folder.exists():
-            return
-        part = folder.with_name(f".{folder.name}.part")
-        part.mkdir(exist_ok=True)
-        with open(part / "ids", "ab") as ids, open(part / "lengths", "ab") as lengths:
-            done = _cut(ids, lengths, np.dtype(about["dtype"]).itemsize)
-            with tqdm(total=len(texts), initial=done, unit="text", desc=folder.name, disable=not progress) as bar:
-                for tokens, counts in _shards(texts, done, tokenize):
-                    _append(ids, tokens.astype(about["dtype"]))
-                    _append(lengths, counts)
-                    bar.update(len(counts))
-        counts = np.fromfile(part / "lengths", "<i4")
-        offsets = np.zeros(len(texts) + 1, "<i8")
-        np.cumsum(counts, out=offsets[1:])
-        offsets.tofile(part / "offsets")
-        write_json(part / "about.json", {**about, "texts": len(texts), "tokens": int(offsets[-1])})
-        os.rename(part, folder)
-        (folder / "lengths").unlink()
-
-
-def _shards(
-    texts: pa.ChunkedArray, start: int, tokenize: Callable[[list[str]], list[list[int]]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens of SHARD texts at a time, and how many each text has."""
-    for first in range(start, len(texts), SHARD):
-        part = texts.slice(first, SHARD)
-        found = tokenize(part.drop_null().to_pylist())
-        counts = np.zeros(len(part), "<i4")
-        counts[part.is_valid().to_numpy()] = [len(tokens) for tokens in found]
-        yield np.fromiter(chain.from_iterable(found), "<i4", int(counts.sum())), counts
-
-
-def _cut(ids: BinaryIO, lengths: BinaryIO, itemsize: int) -> int:
-    """Number of texts whose tokens are all there; whatever an interrupted process wrote beyond them is cut off."""
-    counts = np.fromfile(lengths.name, "<i4")
-    ends = np.r_[0, np.cumsum(counts, dtype=np.int64)]
-    done = int(np.searchsorted(ends, os.path.getsize(ids.name) // itemsize, side="right")) - 1
-    ids.truncate(int(ends[done]) * itemsize)
-    lengths.truncate(done * counts.itemsize)
-    return done
-
-
-def _append(file: BinaryIO, values: np.ndarray) -> None:
-    """Write and bring to the disk: lengths are never there before their ids."""
-    file.write(values.tobytes())
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _mapped(path: Path, dtype: str, size: int) -> np.ndarray:
-    expected = size * np.dtype(dtype).itemsize
-    if path.stat().st_size != expected:
-        raise ValueError(f"{path}: not the {expected} bytes that were written; delete its folder to tokenise again")
-    return np.asarray(np.memmap(path, dtype, mode="r")) if size else np.empty(0, dtype)
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

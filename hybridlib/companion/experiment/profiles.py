@@ -1,62 +1,159 @@
-"""Parameters of the experiment with pretrained encoders: profiles `paper` and `colab`, what the paper leaves open."""
+"""Profiles: everything that decides the results of a study, and the changes that a user may make to it.
+
+`smoke` and `demo` train small encoders on the embedded corpus. `colab` and `paper` train pretrained ones on real texts;
+what the paper leaves open stands in data/open_choices.csv, with the setting that holds our choice.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-import torch
+import pandas as pd
 
+from hybridlib.companion.sources.embedded.corpus import LANGUAGES, TRAINED
 from hybridlib.companion.sources.table9 import SOURCES
 from hybridlib.corpora.lareqa import CHECKSUMS
-from hybridlib.sampler import MIXTURES
-from hybridlib.training.settings import TrainingSettings
+from hybridlib.encoder import PRESETS
+from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 BENCHMARKS = tuple(CHECKSUMS)
-TABLE_9 = tuple(name for name, source in SOURCES.items() if source.paper)
-PRECISIONS = ("auto", "no", "bf16", "fp16")
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+DICTIONARIES = ("all", "no held-out names", "trained languages", "none")
+OF_A_RUN = ("strategy", "seed", "languages")  # knobs of a training that a run or `trained` sets
+MAY_BE_ZERO = ("alpha", "alphas", "seeds", "corpus_seed", "layers", "extra_candidates", "dropout")
+MAY_BE_ZERO += ("negatives", "warmup", "weight_decay")
+MAY_BE_EMPTY = ("leakage",)
 
 
 @dataclass(frozen=True)
-class PretrainedSettings:
-    """Everything that decides the results with a pretrained encoder; `OPEN_CHOICES` says what the paper leaves open.
+class Described:
+    """What is said of a study.
 
     Attributes:
-        checkpoint: a name of `hybridlib.encoder_presets`, a folder or a name on the hub.
-        benchmark: "xquad-r" or "mlqa-r"; `dev_benchmark`, where the mixing ratio is chosen, is the other one if empty.
+        encoder: what is trained.
+        data: what it is measured on.
+        folder: of records and executed notebooks.
+        standard: whether the settings are those of the profile.
+        paper_encoder: what the paper's tables call the checkpoint ("xlm-r" or "labse"); None: it is not in them.
+        paper_benchmark: the benchmark of the paper that it is measured on; None: another one.
+    """
+
+    encoder: str
+    data: str
+    folder: str
+    standard: bool
+    paper_encoder: str | None = None
+    paper_benchmark: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Folder of figures and results: `folder`, or its custom variant when a setting was changed."""
+        return self.folder if self.standard else f"{self.folder}-custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the results of a study, whatever it trains and measures on.
+
+    Attributes:
         languages: of the benchmarks; empty means all they have.
+        trained: languages of the training pairs.
+        seeds: of batches (and, from scratch, of weights).
+        alpha: share of monolingual batches of the strategy hybrid.
+        alphas: mixing ratios of the curve; 1 is X-X-mono and 0 is X-Y.
+        batches: size, number and mixture of the batches, equal for all strategies.
+        training: knobs of the training loop, equal for all strategies.
+        validation_strategy, validation_batches: dev batches whose mean loss chooses the weights; the paper's set is
+            English.
+    """
+
+    profile: str
+    languages: tuple[str, ...] = ()
+    trained: tuple[str, ...] = TRAINED
+    seeds: tuple[int, ...] = (0,)
+    alpha: float = 0.5
+    alphas: tuple[float, ...] = (0.0, 0.5, 1.0)
+    batches: BatchSettings = field(default_factory=BatchSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    validation_strategy: str = "en-en"
+    validation_batches: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedSettings(Settings):
+    """The experiment on the embedded corpus, with encoders trained from scratch. Chosen on the development part.
+
+    Attributes:
+        corpus_seed: of the corpus, which is the same for every seed of the encoders.
+        dictionary: what the dictionary stage (pairs of names in two languages, before any strategy) has seen: "all"
+            names, "no held-out names" (none of the dev and test subjects), names in the "trained languages", or "none".
+        dictionary_steps: steps of that stage.
+        layers, hidden, vocabulary: of the encoder; no layers is the static-embedding encoder.
+        extra_candidates: passages of training subjects among the candidates, per language.
+    """
+
+    corpus_seed: int = 0
+    dictionary: str = "all"
+    dictionary_steps: int = 1000
+    layers: int = 0
+    hidden: int = 128
+    vocabulary: int = 8000
+    extra_candidates: int = 300
+
+    def __post_init__(self) -> None:
+        _check_choice("dictionary", self.dictionary, DICTIONARIES)
+
+    @property
+    def zero_shot(self) -> tuple[str, ...]:
+        """Languages that no strategy trains on."""
+        return tuple(lang for lang in self.languages if lang not in self.trained)
+
+    @property
+    def described(self) -> Described:
+        """The study in words."""
+        encoder = f"{self.layers}-layer encoder from scratch" if self.layers else "static-embedding encoder"
+        standard = self == PROFILES[self.profile]
+        return Described(encoder=encoder, data="embedded corpus", folder=self.profile, standard=standard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings(Settings):
+    """The experiment as the paper ran it: a pretrained encoder, Table 9's data sets, XQuAD-R and MLQA-R.
+
+    Attributes:
+        checkpoint: a preset, a folder or a name on the hub.
+        pooling, query_prefix, passage_prefix, max_length, dropout: of the encoder; None: the checkpoint's or preset's.
         encoders: encoders trained elsewhere take the place of training: their folders, with {strategy}, {seed} and
             perhaps {alpha} in the name, such as "runs-of-mine/{strategy}-{seed}"; each holds encoder/.
+        benchmark: "xquad-r" or "mlqa-r"; `dev_benchmark`, where the mixing ratio is chosen, is the other one if empty.
+        with_paragraph: a candidate is the sentence followed by its paragraph, as in LAReQA.
         datasets: names of Table 9's sets; `pairs`, a file or folder of your own, takes their place.
         validation: pairs that choose the weights: "squadshifts", a file or folder of your own, or "none".
-        trained: training languages.
         translator: model that translates the English sets into the other training languages, or "none".
         limit: pairs of each data set at most (of mmarco: triples to read); None: as many as Table 9 counts.
         fewest_characters, query_characters, passage_characters: shortest text, longest question and passage kept.
         answer_within: characters of the passage that must hold the answer, where a set has answers.
         leakage: evaluation sets whose texts are taken out of the training data.
-        seeds, alphas: as in `experiment.Settings`. The others are those of `TrainingSettings`, `BatchSampler` and
-            `Encoder.load`; None for pooling, prefixes and dropout: the checkpoint's or the preset's. Precision "auto"
-            is bf16 or fp16 on a GPU, whichever it has, and "no" (float32) on a CPU.
-        with_paragraph: a candidate is the sentence followed by its paragraph, as in LAReQA.
     """
 
-    profile: str = "paper"
     checkpoint: str = "xlm-r-base"
+    pooling: str | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    max_length: int | None = 256
+    dropout: float | None = None
     encoders: str | None = None
     benchmark: str = "xquad-r"
     dev_benchmark: str = ""
-    languages: tuple[str, ...] = ()
     with_paragraph: bool = False
-    datasets: tuple[str, ...] = TABLE_9
+    datasets: tuple[str, ...] = tuple(name for name, source in SOURCES.items() if source.paper)
     pairs: str | None = None
     validation: str = "squadshifts"
-    trained: tuple[str, ...] = ("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh")
     translator: str = "facebook/nllb-200-distilled-600M"
     limit: int | None = None
     fewest_characters: int = 3
@@ -64,120 +161,184 @@ class PretrainedSettings:
     passage_characters: int = 50_000
     answer_within: int | None = 1000
     leakage: tuple[str, ...] = ("xquad-r", "mlqa-r", "miracl")
-    seeds: tuple[int, ...] = (0,)
-    alphas: tuple[float, ...] = (0.0, 0.5, 1.0)
-    mixture: str = "language-first"
-    steps: int = 20_000
-    batch_size: int = 100
-    learning_rate: float = 3e-5
-    weight_decay: float = 1e-2
-    warmup: float = 0.1
-    max_grad_norm: float = 1.0
-    temperature: float = 0.05
-    symmetric: bool = False
-    mask_translations: bool = True
-    negatives: int = 1
-    pooling: str | None = None
-    query_prefix: str | None = None
-    passage_prefix: str | None = None
-    max_length: int = 256
-    dropout: float | None = None
-    precision: str = "auto"
-    cached: bool = False
-    part_tokens: int | None = None
-    compile: bool = False
-    validation_strategy: str = "en-en"
-    validation_batches: int = 20
-    validate_every: int = 500
-    patience: int | None = 10
 
     def __post_init__(self) -> None:
         _check_choice("benchmark", self.benchmark, BENCHMARKS)
         _check_choice("dev_benchmark", self.dev_benchmark, ("", *BENCHMARKS))
         if self.encoders and not {"{strategy}", "{seed}"} <= set(re.findall(r"{\w+}", self.encoders)):
             raise ValueError(f"encoders must have {{strategy}} and {{seed}} in it, not {self.encoders!r}")
-        _check_choice("mixture", self.mixture, MIXTURES)
-        _check_choice("precision", self.precision, PRECISIONS)
         for name in self.datasets:
             _check_choice("datasets", name, tuple(SOURCES))
-        self.training(self.seeds[0])
 
     @property
     def zero_shot(self) -> tuple[str, ...]:
         """Languages of the benchmark that no strategy trains on."""
-        spoken = self.languages or tuple(CHECKSUMS[self.benchmark])
-        return tuple(lang for lang in spoken if lang not in self.trained)
+        return tuple(lang for lang in self.languages or CHECKSUMS[self.benchmark] if lang not in self.trained)
 
     @property
     def held_out(self) -> str:
         """Benchmark on which the mixing ratio is chosen."""
         return self.dev_benchmark or next(name for name in BENCHMARKS if name != self.benchmark)
 
-    def training(self, seed: int) -> TrainingSettings:
-        """Settings of the training loop on this machine."""
-        names = {field.name for field in fields(TrainingSettings)} & set(vars(self))
-        values = {name: getattr(self, name) for name in names} | {"seed": seed, "precision": self.resolved_precision()}
-        return TrainingSettings(**values)
+    @property
+    def described(self) -> Described:
+        """The study in words; it is standard whichever of the paper's encoders and benchmarks it takes."""
+        standard = PROFILES[self.profile]
+        preset = PRESETS.get(self.checkpoint)
+        return Described(
+            encoder=self.checkpoint,
+            data=self.benchmark,
+            folder=f"{self.profile}-{Path(self.checkpoint).name}-{self.benchmark}",
+            standard=replace(self, checkpoint=standard.checkpoint, benchmark=standard.benchmark) == standard,
+            paper_encoder=preset.family if preset else None,
+            paper_benchmark=self.benchmark,
+        )
 
-    def resolved_precision(self) -> str:
-        """What "auto" means on this machine."""
-        if self.precision != "auto":
-            return self.precision
-        if not torch.cuda.is_available():
-            return "no"
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
-
-PAPER = PretrainedSettings()
-COLAB = PretrainedSettings(
-    profile="colab",
-    checkpoint="multilingual-minilm",
-    datasets=("mmarco",),
-    trained=("de", "en", "es"),
-    translator="none",
-    limit=500_000,
-    leakage=("xquad-r", "mlqa-r"),
-    steps=2000,
-    max_length=128,
-    negatives=0,
-    validate_every=200,
+DEMO = EmbeddedSettings(
+    profile="demo",
+    languages=LANGUAGES,
+    seeds=(0, 1, 2),
+    alphas=(0.0, 0.25, 0.5, 0.75, 1.0),
+    batches=BatchSettings(batch_size=64, steps=1500),
+    training=TrainingSettings(learning_rate=3e-4, temperature=0.1, validate_every=150),
+    validation_batches=4,
 )
-
-# What the paper leaves open, the parameter that holds our choice, and why it is what it is (values: PAPER).
-OPEN_CHOICES = (
-    ("size of XLM-R", "checkpoint", "base, since LaBSE is base-sized too"),
-    ("pooling", "pooling", "of the preset: mean for XLM-R, LaBSE's published head (CLS, dense, tanh)"),
-    (
-        "prefixes to the letter",
-        "query_prefix, passage_prefix",
-        "'Query: ' and 'Passage: ', with one space as E5 has it",
-    ),
-    ("maximum length", "max_length", "tokens; holds nearly all passages of mMARCO, the largest set"),
-    ("temperature", "temperature", "E5 and SimCSE take .01 to .05; the gentle end, to be chosen on dev"),
-    ("loss in both directions", "symmetric", "equation 1 has one direction"),
-    ("translations of the passage as negatives", "mask_translations", "they answer the query too, so they are masked"),
-    (
-        "where explicit negatives come from",
-        "negatives",
-        "equation 1 has triplets: the first negative of each pair",
-    ),
-    ("number of steps", "steps", "the same for all strategies; two million pairs, with early stopping"),
-    (
-        "early stopping",
-        "patience, validate_every",
-        "lowest SQuADShifts loss is kept; ten without gain end it",
-    ),
-    ("validation loss", "validation_strategy, validation_batches", "English batches, as SQuADShifts is English"),
-    ("warm-up and schedule", "warmup", "linear up, then linear down to 0: the usual one for these encoders"),
-    ("gradient clipping", "max_grad_norm", "the usual norm"),
-    ("dropout", "dropout", "None: as in the checkpoint"),
-    ("mixed precision", "precision", "what the device has"),
-    ("data sets and languages", "mixture", "section 2.2 draws languages uniformly; the abstract says by data-set size"),
-    ("English-only sets in X-Y", "datasets", "Mr. TyDi and MFAQ stay untranslated, so they serve English batches only"),
-    ("translation", "translator", "the paper's own is not public; it names NLLB"),
-    ("filters of the sets", "answer_within, passage_characters", "an encoder sees the beginning of a passage only"),
-    ("leaks", "leakage", "the paper says that training and evaluation are separate; exact matches are taken out"),
-    ("candidates", "with_paragraph", "a sentence alone, as Table 10 counts them; LAReQA appends the paragraph"),
-    ("what chose alpha", "dev_benchmark", "the other benchmark: the paper names no held-out set"),
-    ("seeds", "seeds", "one, as in the paper; more give an uncertainty over seeds"),
+PAPER = PretrainedSettings(
+    profile="paper",
+    trained=("ar", "de", "en", "es", "hi", "ru", "th", "tr", "zh"),
+    batches=BatchSettings(batch_size=100, steps=20_000),
+    training=TrainingSettings(negatives=1, precision="auto", validate_every=500, patience=10),
 )
+PROFILES: dict[str, Settings] = {
+    "demo": DEMO,
+    "smoke": replace(
+        DEMO,
+        profile="smoke",
+        languages=("de", "el", "en"),
+        trained=("de", "en"),
+        seeds=(0,),
+        alphas=(0.0, 0.5, 1.0),
+        batches=replace(DEMO.batches, steps=20),
+        training=replace(DEMO.training, validate_every=2),
+        dictionary_steps=10,
+        vocabulary=1000,
+        extra_candidates=50,
+        validation_batches=1,
+    ),
+    "colab": replace(
+        PAPER,
+        profile="colab",
+        checkpoint="multilingual-minilm",
+        max_length=128,
+        trained=("de", "en", "es"),
+        datasets=("mmarco",),
+        translator="none",
+        limit=500_000,
+        leakage=("xquad-r", "mlqa-r"),
+        batches=replace(PAPER.batches, steps=2000),
+        training=replace(PAPER.training, negatives=0, validate_every=200),
+    ),
+    "paper": PAPER,
+}
+
+
+def resolve(profile: str, changes: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a profile with some of them changed.
+
+    Args:
+        profile: one of PROFILES.
+        changes: name -> value; knobs of batches and training by their own names, such as {"steps": 500}. None keeps
+            the profile's.
+
+    Raises:
+        ValueError: no such profile or setting, or a value of the wrong kind or range; the text names it.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
+    if not isinstance(changes or {}, Mapping):
+        raise ValueError(f"settings must be a dict such as {{'steps': 500}}, not {changes!r}")
+    changed = PROFILES[profile]
+    for name, value in (changes or {}).items():
+        if value is not None:
+            changed = _with(changed, name, value)
+    return changed
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """A setting by the name that `resolve` takes.
+
+    Raises:
+        ValueError: there is no setting of that name.
+    """
+    holder, _ = _holder(settings, name)
+    return getattr(holder, name)
+
+
+def names(settings: Settings) -> list[str]:
+    """The names that `resolve` takes for a profile with these settings."""
+    groups = [getattr(settings, part.name) for part in fields(settings) if is_dataclass(getattr(settings, part.name))]
+    knobs = [knob.name for group in groups for knob in fields(group) if knob.name not in OF_A_RUN]
+    plain = [part.name for part in fields(settings) if part.name != "profile"]
+    return sorted({*plain, *knobs} - {"batches", "training"})
+
+
+def open_choices(profile: str = "paper") -> pd.DataFrame:
+    """What the paper leaves open: choice, setting, why, and the value of the setting in a profile."""
+    with files("hybridlib.companion").joinpath("data", "open_choices.csv").open(encoding="utf-8") as file:
+        choices = pd.read_csv(file)
+    values = [", ".join(str(value_of(PROFILES[profile], n)) for n in names.split(", ")) for names in choices["setting"]]
+    return choices.assign(value=values)
+
+
+def _holder(settings: Settings, name: str) -> tuple[Any, str | None]:
+    """The dataclass that has a field of that name, and the name of the field of `settings` that it is, if it is one."""
+    if name in names(settings):
+        for group in (None, "batches", "training"):
+            holder = settings if group is None else getattr(settings, group)
+            if name in {part.name for part in fields(holder)}:
+                return holder, group
+    raise ValueError(f"there is no parameter {name!r}; there are {', '.join(names(settings))}")
+
+
+def _with(settings: Settings, name: str, value: Any) -> Settings:
+    holder, group = _holder(settings, name)
+    choices = next(part for part in fields(holder) if part.name == name).metadata.get("choices")
+    if choices:
+        _check_choice(name, value, choices)
+    kind = get_type_hints(type(holder))[name]
+    changed = replace(holder, **{name: _checked(name, value, kind, getattr(holder, name))})
+    return changed if group is None else replace(settings, **{group: changed})
+
+
+def _checked(name: str, value: Any, kind: Any, standard: Any) -> Any:
+    """The value as the kind that the dataclass declares; the standard value serves the message."""
+    if get_origin(kind) is tuple:
+        needed = bool(standard) and name not in MAY_BE_EMPTY
+        if isinstance(value, str) or not isinstance(value, Sequence) or (needed and not value):
+            raise ValueError(f"{name} must be a list such as {list(standard)!r}, not {value!r}")
+        item = get_args(kind)[0]
+        return tuple(_checked(name, part, item, standard[0] if standard else item()) for part in value)
+    if get_origin(kind) is UnionType:  # such as int | None
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        like = f"of the kind of {standard!r}" if standard is not None else f"a {kind.__name__}"
+        raise ValueError(f"{name} must be {like}, not {value!r}")
+    if kind in (int, float):
+        _check_range(name, value)
+    return kind(value)
+
+
+def _check_range(name: str, value: float) -> None:
+    if name in ("alpha", "alphas") and not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], not {value!r}")
+    if name in MAY_BE_ZERO and value < 0:
+        raise ValueError(f"{name} must be 0 or more, not {value!r}")
+    if name not in MAY_BE_ZERO and not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")

@@ -1,13 +1,15 @@
-"""Runs on disk: load what is complete, make what is not.
+"""The store of runs: what is complete is loaded, what is not is made.
 
-A run is a folder runs/<key>/. The key names what was asked for and ends in a hash of everything the result depends on:
-parameters, corpus, the source code upstream, the torch version; commit, device and path stand in manifest.json. A run
-is complete when its done.json, written last, lists every file with its size and SHA-256. Whoever asks second for a run
-that is being made waits for it. The processes of one `accelerate launch` can make a run together.
+A run is a folder runs/<key>/. The key names what was asked for and ends in a hash of everything that the result depends
+on: parameters, the source files in the import closure of what makes it, the versions of torch and transformers. Commit,
+device and path stand in manifest.json and nowhere else. A run is complete when its done.json, written last, lists every
+file with its size and SHA-256. Whoever asks second for a run that is being made waits for it. The processes of one
+`accelerate launch` can make a run together.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -16,8 +18,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import tokenizers
@@ -28,7 +31,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock
 
 import hybridlib
-from hybridlib.files import write_json
+from hybridlib.files import sha256_of, write_json
 
 PACKAGE = Path(hybridlib.__file__).parent
 LARGE = 1 << 28  # bytes; a larger file that was not written since its run was complete is not hashed again
@@ -45,22 +48,25 @@ class RunStore:
     Attributes:
         folder: where the runs lie.
         made, reused: how many runs this object made and how many it found complete.
-        sources: (commit, device) of the runs asked for.
     """
 
     folder: Path
     made: int = 0
     reused: int = 0
-    sources: set[tuple[str, str]] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
+
+    def path(self, name: str, parameters: dict, code: str) -> Path:
+        """Folder of a run, whether it exists or not; arguments as of `load_or_make`."""
+        everything = json.dumps(_resolved(parameters, code), sort_keys=True)
+        return self.folder / f"{name}-{hashlib.sha256(everything.encode()).hexdigest()[:12]}"
 
     def load_or_make(
         self,
         name: str,
         parameters: dict,
-        rooms: Sequence[str],
         make: Callable[[Path], None],
         *,
+        code: str,
         together: PartialState | None = None,
     ) -> Path:
         """Folder of the run, which `make` fills if it is not complete.
@@ -68,8 +74,8 @@ class RunStore:
         Args:
             name: readable part of the key.
             parameters: all that decides the result, as JSON takes it.
-            rooms: source files, relative to the package, whose change makes the run another one.
             make: gets the folder; what an interrupted attempt left there is still in it.
+            code: module whose import closure computes the result; a change in one of its files is another run.
             together: processes that all ask for this run and make it together; `make` is then called on each. None: who
                 asks first makes it, whoever else asks waits.
 
@@ -77,23 +83,19 @@ class RunStore:
             MissingRun: it is not complete, and HYBRIDLIB_ONLY_EXISTING is 1.
             OSError: the folder cannot be written.
         """
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        everything = {**parameters, **versions, "tokenizers": tokenizers.__version__, "source": _source(rooms)}
-        digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-        folder = self.folder / f"{name}-{digest[:12]}"
+        folder = self.path(name, parameters, code)
         if folder.name in self._seen:
             return folder
         _check_writable(self.folder)
+        parameters = _resolved(parameters, code)
         if together is not None and together.num_processes > 1:
-            self._make_together(folder, everything, make, together)
+            self._make_together(folder, parameters, make, together)
         else:
-            with FileLock(str(folder) + ".lock"):
+            with FileLock(f"{folder}.lock"):
                 if is_complete(folder):
                     self.reused += 1
                 else:
-                    self._make(folder, everything, make)
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        self.sources.add((manifest["commit"], manifest["device"]))
+                    self._make(folder, parameters, make)
         self._seen.add(folder.name)
         return folder
 
@@ -102,14 +104,14 @@ class RunStore:
     ) -> None:
         """The main process looks, prepares and records as if it were alone; the others only help it to make."""
         if processes.is_main_process:
-            with FileLock(str(folder) + ".lock"):
+            with FileLock(f"{folder}.lock"):
                 complete = is_complete(folder)
                 if not complete:
-                    self._make(folder, parameters, lambda folder: (_tell(True), make(folder)))
+                    self._make(folder, parameters, lambda folder: (_broadcast(True), make(folder)))
                 else:
-                    _tell(False)
+                    _broadcast(False)
                 self.reused += complete
-        elif _tell(None):
+        elif _broadcast(None):
             make(folder)
             self.made += 1
         else:
@@ -119,7 +121,7 @@ class RunStore:
     def _make(self, folder: Path, parameters: dict, make: Callable[[Path], None]) -> None:
         if os.environ.get("HYBRIDLIB_ONLY_EXISTING") == "1":
             raise MissingRun(f"{folder.name}: this run does not exist yet; run without --figures to make it")
-        if folder.exists() and folder.stat().st_mtime < _fresh():
+        if folder.exists() and folder.stat().st_mtime < _fresh_since():
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
         (folder / "done.json").unlink(missing_ok=True)
@@ -134,15 +136,11 @@ class RunStore:
 
 def is_complete(folder: Path) -> bool:
     """Whether done.json is there, not older than $HYBRIDLIB_FRESH (seconds since 1970), and every file as it was."""
-    if not (folder / "done.json").exists():
-        return False
     try:
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    except ValueError:  # torn by something other than us: as good as not there
+        return done["finished"] >= _fresh_since() and _is_as_listed(folder, done)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn, or not ours: as good as not there
         return False
-    if done["finished"] < _fresh():
-        return False
-    return _is_as_listed(folder, done)
 
 
 def default_root() -> Path:
@@ -156,11 +154,11 @@ def commit() -> str:
     """Short hash of the code's commit, "+" if the package differs from it; "unknown" outside a repository."""
     git = ["git", "-C", str(PACKAGE)]
     try:
-        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def device() -> str:
@@ -170,46 +168,85 @@ def device() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _fresh() -> float:
+@cache
+def import_closure(module: str) -> tuple[Path, ...]:
+    """Source files of this package that a module imports, itself included, however deep; sorted.
+
+    Computed from the sources, imports inside functions included, so that nothing is listed by hand. The package's own
+    `__init__`, which only hands names on, is left out.
+    """
+    files: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = None if name in files else _source_file(name)
+        if path is not None:
+            files[name] = path
+            waiting += _imported_names(path)
+    if not files:
+        raise ValueError(f"{module} is no module of {PACKAGE.name}")
+    return tuple(sorted(files.values()))
+
+
+def _imported_names(path: Path) -> Iterator[str]:
+    """Every module or member of this package that a file imports; a member's module is among them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _source_file(name: str) -> Path | None:
+    """The file of a module of this package; None for another's and for what is no module."""
+    package, *parts = name.split(".")
+    if package != PACKAGE.name or not parts:
+        return None
+    path = PACKAGE.joinpath(*parts)
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _resolved(parameters: dict, code: str) -> dict:
+    """Everything that a run's key depends on."""
+    source = hashlib.sha256(b"\0".join(path.read_bytes() for path in import_closure(code))).hexdigest()
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {**parameters, **versions, "tokenizers": tokenizers.__version__, "source": source}
+
+
+def _fresh_since() -> float:
     """Runs finished before this time (seconds since 1970) are made again; 0 where $HYBRIDLIB_FRESH is not set."""
     return float(os.environ.get("HYBRIDLIB_FRESH") or 0)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "done.json" and not p.name.startswith("."))
+def _files(folder: Path) -> dict[str, Path]:
+    """Relative name -> path of the files of a run, without done.json and hidden ones."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(p.relative_to(folder)): p for p in paths if p.name != "done.json" and not p.name.startswith(".")}
 
 
 def _inventory(folder: Path) -> dict[str, list]:
     """Size and SHA-256 of each file."""
-    return {str(path.relative_to(folder)): [path.stat().st_size, sha256_of(path)] for path in _files(folder)}
+    return {name: [path.stat().st_size, sha256_of(path)] for name, path in _files(folder).items()}
 
 
 def _is_as_listed(folder: Path, done: dict) -> bool:
     """Whether the files are those of done.json; sizes first, since they say most of it at no cost."""
-    found = {str(path.relative_to(folder)): path for path in _files(folder)}
-    if {name: path.stat().st_size for name, path in found.items()} != {
-        k: size for k, (size, _) in done["files"].items()
+    files, listed = _files(folder), done["files"]
+    if {name: path.stat().st_size for name, path in files.items()} != {
+        name: size for name, (size, _) in listed.items()
     }:
         return False
-    old = [n for n, p in found.items() if p.stat().st_size > LARGE and p.stat().st_mtime <= done["finished"]]
-    return all(sha256_of(path) == done["files"][name][1] for name, path in found.items() if name not in old)
+    old = {n for n, p in files.items() if p.stat().st_size > LARGE and p.stat().st_mtime <= done["finished"]}
+    return all(sha256_of(path) == listed[name][1] for name, path in files.items() if name not in old)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tell(make: bool | None) -> bool:
-    """What the main process says to all others; they ask with None."""
-    said = [make]
-    broadcast_object_list(said)
-    return bool(said[0])
-
-
-def _source(rooms: Sequence[str]) -> str:
-    return hashlib.sha256(b"\0".join((PACKAGE / room).read_bytes() for room in rooms)).hexdigest()
+def _broadcast(make: bool | None) -> bool:
+    """Whether to make the run: the main process says it to all others, which ask with None."""
+    message = [make]
+    broadcast_object_list(message)
+    return bool(message[0])
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,41 +1,38 @@
-"""A study: the encoders and evaluations of one setting of the experiment, loaded where they are complete, else made.
-
-What is trained on what is said by the two kinds of study: `embedded_study` (embedded corpus, encoders from scratch) and
-`pretrained_study` (real texts, pretrained encoders).
-"""
+"""A study: the encoders and evaluations of one profile, loaded where they are complete, else made."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pandas as pd
-import torch
 
-from hybridlib.companion.experiment.runs import RunStore
+from hybridlib.companion.experiment.embedded import EmbeddedTexts
+from hybridlib.companion.experiment.pretrained import PretrainedTexts
+from hybridlib.companion.experiment.profiles import Described, EmbeddedSettings, Settings, resolve
+from hybridlib.companion.experiment.runs import RunStore, commit, default_root, device, is_complete
+from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
-from hybridlib.companion.search.measure import search_collection
-from hybridlib.corpora.base import Benchmark, ParallelPairs
-from hybridlib.encoder import Encoder
-from hybridlib.encoder_language_codes import NoLanguageCode
+from hybridlib.companion.search.measure import MEASURES, search_collection
+from hybridlib.encoder import Encoder, identity
 from hybridlib.evaluation import evaluate
 from hybridlib.sampler import BatchSampler
+from hybridlib.training.loop import train_encoder
 from hybridlib.training.processes import all_processes
+from hybridlib.training.settings import BatchSettings, TrainingSettings
+from hybridlib.training.tokens import TokenizedPairs
 
-UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "encoder_checkpoint.py", "training/tokens.py")
-UPSTREAM += ("training/gradients.py", "encoder_layout.py", "encoder_language_codes.py", "training/loop.py")
-UPSTREAM += ("training/settings.py", "companion/experiment/study.py")  # what decides a training, whatever the study
-DOWNSTREAM = ("evaluation.py", "metrics.py")  # and an evaluation
-SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "topk", "hitfile", "measure")) + ("metrics.py",)
-REFUSED = "refused.txt"  # why an encoder cannot search a collection
-LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
+TRAINING_CODE = "hybridlib.training.loop"
+EVALUATION_CODE = "hybridlib.evaluation"
+SEARCH_CODE = "hybridlib.companion.search.measure"
+NO_EFFECT = ("seed", "checkpoint_every")  # knobs of training that do not change its result, or that the run names
+CORE = ("x-x-mono", "hybrid", "x-y")
+PURE = {1.0: "x-x-mono", 0.0: "x-y"}  # what hybrid batches are at the ends of the curve
 
 
 @dataclass(frozen=True)
@@ -49,268 +46,253 @@ class Run:
     @classmethod
     def of_alpha(cls, alpha: float, seed: int) -> Run:
         """The run at a mixing ratio; the ends of the curve are the two pure strategies."""
-        pure = {1.0: "x-x-mono", 0.0: "x-y"}.get(float(alpha))
-        return cls(pure, seed) if pure else cls("hybrid", seed, float(alpha))
+        strategy = PURE.get(float(alpha), "hybrid")
+        return cls(strategy, seed, float(alpha) if strategy == "hybrid" else None)
 
     @property
     def name(self) -> str:
         """Short name for folders and progress."""
-        mixed = f"-{self.alpha:g}" if self.strategy == "hybrid" else ""
-        return f"{self.strategy}{mixed}-seed{self.seed}"
+        alpha = f"-{self.alpha:g}" if self.strategy == "hybrid" else ""
+        return f"{self.strategy}{alpha}-seed{self.seed}"
 
 
-class Corpus(Protocol):
-    """The texts of a study."""
+class Study:
+    """Runs of one profile, loaded from or made under `root`/runs.
 
-    train: ParallelPairs
-    dev_pairs: ParallelPairs | None
-    dev: Benchmark
-    test: Benchmark
-
-
-class Study(ABC):
-    """Runs of one setting, loaded from or made under `root`/runs.
-
-    Attributes:
-        settings: what is run; has at least profile, seeds, alphas, steps, batch_size, trained and zero_shot.
+    Args:
+        settings: what is run.
         root: folder that holds runs/, figures/ and results/.
     """
 
-    def __init__(self, settings, root: Path) -> None:
+    def __init__(self, settings: Settings, root: Path) -> None:
         self.settings, self.root = settings, root
-
-    corpus: Corpus
-    _last: tuple[Run, Encoder] | None = None
-
-    # ---- what a kind of study says
-
-    @property
-    @abstractmethod
-    def is_standard(self) -> bool:
-        """Whether the settings are those of the profile."""
-
-    @property
-    @abstractmethod
-    def checkpoint(self) -> str:
-        """What is trained, in words."""
-
-    @property
-    @abstractmethod
-    def data(self) -> str:
-        """What it is measured on, in words."""
-
-    @property
-    def base(self) -> str | None:
-        """What the paper's tables call the checkpoint; None: it is not in them."""
-        return None
-
-    @property
-    def benchmark(self) -> str | None:
-        """The benchmark of the paper that it is measured on; None: another one."""
-        return None
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether its collections only stand in for those that a question is about."""
-        return False
-
-    @property
-    def place(self) -> str:
-        """Folder name of records and executed notebooks."""
-        return self.settings.profile
-
-    @abstractmethod
-    def start_key(self, seed: int) -> str:
-        """Names what all strategies of a seed start from, and changes with it."""
-
-    @abstractmethod
-    def start_encoder(self, seed: int) -> Encoder:
-        """The encoder that all strategies of a seed start from."""
-
-    @abstractmethod
-    def sampler(self, run: Run) -> BatchSampler:
-        """The batches of a run."""
-
-    @abstractmethod
-    def train(self, run: Run) -> Path:
-        """Folder of a trained run: encoder/ and log.parquet."""
-
-    @abstractmethod
-    def evaluation_parameters(self, split: str) -> dict:
-        """What decides an evaluation beside the encoder: at least what identifies the texts."""
-
-    @abstractmethod
-    def collections(self, name: str) -> list[Collection]:
-        """The test collections of that name."""
-
-    def clusters(self, rows: pd.DataFrame) -> pd.Series:
-        """What statistics resample of a search's rows: the query, unless the study knows better."""
-        return rows["cluster"]
-
-    @property
-    def search_dtype(self) -> torch.dtype | None:
-        """What searches encode in; None: float32."""
-        return None
-
-    # ---- what they share
+        self.store = RunStore(root / "runs")
+        kind = EmbeddedTexts if isinstance(settings, EmbeddedSettings) else PretrainedTexts
+        self.texts = kind(settings, self.store)
+        self._last: tuple[Run, Encoder] | None = None
+        self._tokens: TokenizedPairs | None = None
 
     @cached_property
-    def store(self) -> RunStore:
-        """Where the runs lie; counts those made and reused."""
-        return RunStore(self.root / "runs")
-
-    @property
-    def label(self) -> str:
-        """Folder name of figures and results: the place, or its custom variant when a parameter was changed."""
-        return self.place if self.is_standard else f"{self.place}-custom"
+    def described(self) -> Described:
+        """The study in words."""
+        return self.settings.described
 
     def outputs(self, kind: str) -> Path:
         """Folder of "figures" or "results": in git for the demo as it is, under runs/ for everything else."""
-        home = self.root if self.label == "demo" else self.root / "runs"
-        return home / kind / self.label
+        home = self.root if self.described.label == "demo" else self.root / "runs"
+        return home / kind / self.described.label
+
+    # ---- which runs there are
+
+    def runs(self, strategies: Sequence[str] = CORE) -> list[Run]:
+        """The runs of some strategies with every seed; hybrid with the alpha of the settings."""
+        alpha = {"hybrid": self.settings.alpha}
+        return [Run(strategy, seed, alpha.get(strategy)) for strategy in strategies for seed in self.settings.seeds]
+
+    def curve(self, alpha: float) -> list[Run]:
+        """The runs at a mixing ratio with every seed."""
+        return [Run.of_alpha(alpha, seed) for seed in self.settings.seeds]
+
+    def all_runs(self) -> list[Run]:
+        """Every run that the notebooks on quality, bias and the mixing ratio ask for, each once."""
+        return list(dict.fromkeys(self.runs() + [run for alpha in self.settings.alphas for run in self.curve(alpha)]))
+
+    def is_ready(self, run: Run) -> bool:
+        """Whether the encoder of a run need not be trained."""
+        return is_complete(self._training_path(run))
+
+    def _training_path(self, run: Run) -> Path:
+        return self.store.path(run.name, self._training(run), TRAINING_CODE)
+
+    # ---- encoders
+
+    def batches(self, run: Run) -> BatchSettings:
+        """What decides the batches of a run."""
+        s = self.settings
+        return replace(s.batches, strategy=run.strategy, alpha=run.alpha, seed=run.seed, languages=list(s.trained))
+
+    def sampler(self, run: Run) -> BatchSampler:
+        """The batches of a run."""
+        return self.batches(run).sampler(self.texts.train)
+
+    def training(self, run: Run) -> TrainingSettings:
+        """Knobs of the training of a run, on this machine."""
+        return replace(self.settings.training.resolved(), seed=run.seed)
+
+    def train(self, run: Run) -> Path:
+        """Folder of a trained run: encoder/, with its model card, and log.parquet.
+
+        Raises:
+            FileNotFoundError: the setting `encoders` names a folder that holds none.
+        """
+        if getattr(self.settings, "encoders", None):
+            return self._trained_elsewhere(run)
+        make = partial(self._make_training, run=run)
+        parameters = self._training(run)
+        return self.store.load_or_make(run.name, parameters, make, code=TRAINING_CODE, together=all_processes())
 
     def encoder(self, run: Run) -> Encoder:
         """The encoder of a run. The last one asked for is kept: a run is searched in many collections."""
         if self._last is None or self._last[0] != run:
             self._last = None  # only one at a time is in memory
             start = run.strategy == "none"
-            self._last = run, self.start_encoder(run.seed) if start else Encoder.load(str(self.train(run) / "encoder"))
+            encoder = self.texts.start_encoder(run.seed) if start else Encoder.load(str(self.train(run) / "encoder"))
+            self._last = run, encoder
         return self._last[1]
+
+    def _training(self, run: Run) -> dict:
+        """All that decides a training."""
+        s, texts = self.settings, self.texts
+        knobs = {name: value for name, value in asdict(self.training(run)).items() if name not in NO_EFFECT}
+        held_out = texts.dev_pairs.fingerprint if texts.dev_pairs else None
+        validation = {"pairs": held_out, "strategy": s.validation_strategy, "batches": s.validation_batches}
+        parameters = {"stage": "train", "start": texts.start_key(run.seed), "pairs": texts.train.fingerprint}
+        return parameters | {"batches": asdict(self.batches(run)), "training": knobs, "validation": validation}
+
+    def _make_training(self, folder: Path, run: Run) -> None:
+        texts, encoder = self.texts, self.texts.start_encoder(run.seed)
+        self._tokens = self._tokens or TokenizedPairs(texts.train, encoder, texts.token_folder)  # for all runs
+        labels = {"start": self.described.encoder, "commit": commit(), "device": device()}
+        options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels, "progress": True}
+        with texts.threads():
+            train_encoder(folder, encoder, self.sampler(run), self.training(run), **options)
+
+    def _validation(self) -> BatchSampler | None:
+        """Batches whose mean loss chooses the weights."""
+        s = self.settings
+        if not self.texts.dev_pairs:
+            return None
+        batches = BatchSettings(s.validation_strategy, batch_size=s.batches.batch_size, steps=s.validation_batches)
+        return batches.sampler(self.texts.dev_pairs)
+
+    def _trained_elsewhere(self, run: Run) -> Path:
+        alpha = "" if run.alpha is None else f"{run.alpha:g}"
+        folder = Path(self.settings.encoders.format(strategy=run.strategy, alpha=alpha, seed=run.seed)).expanduser()
+        if not (folder / "encoder").is_dir():
+            raise FileNotFoundError(f"{folder / 'encoder'}: no encoder there; see the setting `encoders`")
+        return folder
+
+    def _encoder_key(self, run: Run) -> Any:
+        """Names the encoder of a run, and changes with it."""
+        if run.strategy == "none":
+            return self.texts.start_key(run.seed)
+        if getattr(self.settings, "encoders", None):
+            return identity(str(self.train(run) / "encoder"))
+        return self._training_path(run).name
+
+    # ---- evaluations and searches
 
     def evaluation(self, run: Run, split: str = "test") -> Path:
         """Folder with rows.parquet, ranks.parquet and excluded.json of a run on dev or test."""
         if split not in ("dev", "test"):
             raise ValueError(f"split must be 'dev' or 'test', not {split!r}")
-        parameters = {"stage": "evaluate", "encoder": self._encoder_key(run), "split": split}
-        parameters |= self.evaluation_parameters(split)
+        parameters = {"stage": "evaluate", "encoder": self._encoder_key(run)}
+        parameters["benchmark"] = getattr(self.texts, split).fingerprint
         make = partial(self._make_evaluation, run=run, split=split)
-        return self.store.load_or_make(f"{split}-{run.name}", parameters, UPSTREAM + DOWNSTREAM, make)
+        return self.store.load_or_make(f"{split}-{run.name}", parameters, make, code=EVALUATION_CODE)
 
-    def trained_key(self, run: Run) -> str:
-        """Names a trained encoder, and changes with it."""
-        return self.train(run).name
-
-    def _encoder_key(self, run: Run) -> str:
-        return self.start_key(run.seed) if run.strategy == "none" else self.trained_key(run)
-
-    def searched(self, run: Run, collection: Collection, depth: int = 100) -> Path:
+    def searched(self, run: Run, collection: Collection, depth: int = 100, measures: Sequence[str] = MEASURES) -> Path:
         """Folder of a run's search of a collection: rows.parquet, retrieval.json, run.gz and qrels.gz (TREC).
 
         Under `accelerate launch` all processes share the search.
 
         Args:
             depth: passages that each query is given; measures with a larger cutoff see no more.
-
-        Raises:
-            NoLanguageCode: the encoder puts language codes beside texts and has none for these; the run says so.
+            measures: names as `metrics.measure` takes them.
         """
         parameters = {"stage": "search", "encoder": self._encoder_key(run), "collection": collection.fingerprint}
-        parameters |= {"depth": depth, "dtype": str(self.search_dtype)}
-        make = partial(self._make_search, run=run, collection=collection, depth=depth)
+        parameters |= {"depth": depth, "measures": list(measures), "dtype": str(self.texts.search_dtype)}
+        make = partial(self._make_search, run=run, collection=collection, depth=depth, measures=measures)
         name = f"search-{collection.name}-{run.name}"
-        folder = self.store.load_or_make(name, parameters, UPSTREAM + SEARCH, make, together=all_processes())
-        if (folder / REFUSED).exists():
-            raise NoLanguageCode((folder / REFUSED).read_text(encoding="utf-8"))
-        return folder
+        return self.store.load_or_make(name, parameters, make, code=SEARCH_CODE, together=all_processes())
 
-    def search_rows(
-        self, runs: Iterable[Run], collections: Sequence[str | Collection], depth: int = 100
-    ) -> pd.DataFrame:
-        """Measures per query of searches, with label columns: a macro mean is over languages and collections.
-
-        Args:
-            collections: names that `collections` takes, or collections.
-
-        Returns:
-            `retrieval.KEYS`, its MEASURES, LABELS, and, for `results`, setting ("mono"), query_lang (of the query) and
-            candidate_lang (the collection).
-        """
-        runs, frames = list(runs), []
-        found = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
-        for run in runs:
-            for collection in itertools.chain.from_iterable(found):
-                folder = self.searched(run, collection, depth)
-                rows = pd.read_parquet(folder / "rows.parquet")
-                rows = rows.assign(setting="mono", query_lang=rows["lang"], candidate_lang=rows["collection"])
-                frames.append(rows.assign(cluster=self.clusters(rows), **self._labels(run, folder)))
-        return _together(frames)
-
-    def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-        """Measures per query and setting of several runs, with label columns."""
-        return self._collect(runs, split, "rows")
-
-    def ranks(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-        """Ranks of relevant candidates of several runs, with label columns."""
-        return self._collect(runs, split, "ranks")
-
-    def start_rows(self, split: str = "test") -> pd.DataFrame:
-        """Measures per query and setting before any strategy, of every seed, with label columns."""
-        runs = [Run("none", seed) for seed in self.settings.seeds]
-        return self._collect(runs, split, "rows")
-
-    def excluded(self, run: Run, split: str = "test") -> dict[str, dict[str, int]]:
-        """Queries left out of a run's settings; see `evaluate.Evaluation`."""
-        return json.loads((self.evaluation(run, split) / "excluded.json").read_text(encoding="utf-8"))
-
-    def log(self, runs: Iterable[Run]) -> pd.DataFrame:
-        """Training logs of several runs, with label columns."""
-        folders = [(run, self.train(run)) for run in runs]
-        logs = [pd.read_parquet(folder / "log.parquet").assign(**self._labels(run, folder)) for run, folder in folders]
-        return pd.concat(logs, ignore_index=True)
-
-    def runs(self, strategies: Sequence[str] = ("x-x-mono", "hybrid", "x-y"), alpha: float = 0.5) -> list[Run]:
-        """The runs of some strategies with every seed."""
-        return [
-            Run(strategy, seed, alpha if strategy == "hybrid" else None)
-            for strategy in strategies
-            for seed in self.settings.seeds
-        ]
-
-    def all_runs(self) -> list[Run]:
-        """Every run that the notebooks on quality, bias and the mixing ratio ask for, each once."""
-        curve = [Run.of_alpha(alpha, seed) for alpha in self.settings.alphas for seed in self.settings.seeds]
-        return list(dict.fromkeys(self.runs() + curve))
-
-    def _collect(self, runs: Iterable[Run], split: str, what: str) -> pd.DataFrame:
-        frames = []
-        for run in runs:
-            folder = self.evaluation(run, split)
-            frames.append(pd.read_parquet(folder / f"{what}.parquet").assign(**self._labels(run, folder)))
-        return _together(frames)
-
-    def _labels(self, run: Run, folder: Path) -> dict:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        s = self.settings
-        alpha = {"x-x-mono": 1.0, "x-y": 0.0}.get(run.strategy, run.alpha)
-        values = (s.profile, self.checkpoint, run.strategy, alpha, run.seed, manifest["commit"], manifest["device"])
-        return dict(zip(LABELS, (*values, s.batch_size), strict=True))
+    def collections(self, name: str) -> list[Collection]:
+        """The test collections of a name that `search.sources` knows; the main process prepares them."""
+        with all_processes().main_process_first():
+            return sources.load(name)
 
     def _make_evaluation(self, folder: Path, run: Run, split: str) -> None:
-        evaluate(getattr(self.corpus, split), self.encoder(run)).save(folder)
+        evaluate(getattr(self.texts, split), self.encoder(run)).save(folder)
 
-    def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int) -> None:
-        options = {"dtype": self.search_dtype, "progress": len(collection.passages) > 100_000}
-        encoder = self.encoder(run)
-        try:
-            search_collection(collection, encoder, depth, folder, shards=folder / "shards", **options)
-        except NoLanguageCode as error:  # known for good: drawing again asks no encoder
-            if all_processes().is_main_process:
-                (folder / REFUSED).write_text(str(error), encoding="utf-8")
-            return
+    def _make_search(self, folder: Path, run: Run, collection: Collection, depth: int, measures: Sequence[str]) -> None:
+        options = {"dtype": self.texts.search_dtype, "progress": len(collection.passages) > 100_000}
+        options |= {"shards": folder / "shards", "measures": measures}
+        search_collection(collection, self.encoder(run), depth, folder, **options)
         all_processes().wait_for_everyone()  # who is slow may still read a shard
         if all_processes().is_main_process:
             shutil.rmtree(folder / "shards")
 
-    def _finish(self, encoder: Encoder, folder: Path, log: pd.DataFrame | None = None) -> None:
-        """Write a trained encoder and its log, from the main process."""
-        if all_processes().is_main_process:
-            encoder.save(folder / "encoder")
-            if log is not None:
-                log.to_parquet(folder / "log.parquet")
-            (folder / "training.safetensors").unlink(missing_ok=True)
+    # ---- what came out
+
+    def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
+        """Measures per query and setting of several runs, labelled."""
+        return self._collect(runs, split, "rows")
+
+    def ranks(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
+        """Ranks of relevant candidates of several runs, labelled."""
+        return self._collect(runs, split, "ranks")
+
+    def start_rows(self, split: str = "test") -> pd.DataFrame:
+        """Measures per query and setting before any strategy, of every seed, labelled."""
+        return self.rows([Run("none", seed) for seed in self.settings.seeds], split)
+
+    def search_rows(
+        self,
+        runs: Iterable[Run],
+        collections: Iterable[str | Collection],
+        depth: int = 100,
+        measures: Sequence[str] = MEASURES,
+    ) -> pd.DataFrame:
+        """Measures per query of searches, labelled; a macro mean of them is over languages and collections.
+
+        Args:
+            collections: names that `collections` takes, or collections.
+        """
+        loaded = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
+        frames = []
+        for run in runs:
+            for collection in (part for parts in loaded for part in parts):
+                folder = self.searched(run, collection, depth, measures)
+                frames.append(pd.read_parquet(folder / "rows.parquet").assign(**self._labels(run)))
+        return _together(frames)
+
+    def excluded(self, run: Run, split: str = "test") -> dict[str, dict[str, int]]:
+        """Queries left out of a run's settings; see `evaluation.Evaluation`."""
+        return json.loads((self.evaluation(run, split) / "excluded.json").read_text(encoding="utf-8"))
+
+    def log(self, runs: Iterable[Run]) -> pd.DataFrame:
+        """Training logs of several runs, labelled."""
+        return _together([pd.read_parquet(self.train(run) / "log.parquet").assign(**self._labels(run)) for run in runs])
+
+    def _collect(self, runs: Iterable[Run], split: str, table: str) -> pd.DataFrame:
+        paths = [(run, self.evaluation(run, split) / f"{table}.parquet") for run in runs]
+        return _together([pd.read_parquet(path).assign(**self._labels(run)) for run, path in paths])
+
+    def _labels(self, run: Run) -> dict:
+        """Columns that say whose rows these are; a strategy without alpha has none."""
+        s = self.settings
+        alpha = float("nan") if run.alpha is None else run.alpha
+        labels = {"profile": s.profile, "encoder": self.described.encoder, "strategy": run.strategy, "alpha": alpha}
+        return labels | {"seed": run.seed, "batch_size": s.batches.batch_size}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({asdict(self.settings)}, {self.root})"
+        plain = {part.name: getattr(self.settings, part.name) for part in fields(self.settings)}
+        return f"{type(self).__name__}({plain}, {self.root})"
+
+
+def open_study(profile: str = "demo", settings: dict[str, Any] | None = None, *, root: Path | None = None) -> Study:
+    """The study of a profile, some of its settings changed.
+
+    Args:
+        profile: smoke, demo, colab or paper.
+        settings: name -> value, as `profiles.resolve` takes them.
+        root: where runs/, figures/ and results/ are; None means $HYBRIDLIB_ROOT, else the repository, else (for an
+            installed package) the working folder.
+
+    Raises:
+        ValueError: no such profile or setting, or a value of the wrong kind or range; the text names it.
+    """
+    return Study(resolve(profile, settings), Path(root) if root else default_root())
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:

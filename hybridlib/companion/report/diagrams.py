@@ -1,6 +1,6 @@
 """Figures made of cells and boxes: heat maps, sizes of corpora, what is in a batch, the three settings.
 
-The same conventions as in `figures`, which offers all of these too. ValueError for what is empty or does not fit.
+The conventions are those of `figures`. ValueError for what is empty or does not fit.
 """
 
 from __future__ import annotations
@@ -67,15 +67,16 @@ def win_matrix(frame: pd.DataFrame, a: str, b: str, *, measure: str = "map", tit
     Ties, whose 95 % paired bootstrap interval holds 0, stand in parentheses; the intervals themselves are not drawn.
 
     Args:
-        frame: query_lang, candidate_lang, difference, outcome ("win", "tie" or "loss" of a), low, high.
+        frame: of `summaries.wins`: query_lang, pool (the candidate language, or "all"), difference, low, high, outcome
+            ("win", "tie" or "loss" of a).
         a, b: the strategies; rank distance is better where it is lower.
     """
-    require(frame, "frame", ["query_lang", "candidate_lang", "difference", "low", "high", "outcome"])
+    require(frame, "frame", ["query_lang", "pool", "difference", "low", "high", "outcome"])
     strategies(pd.DataFrame({"strategy": [a, b]}))
-    frame = frame.astype({"query_lang": str, "candidate_lang": str})
+    frame = frame.astype({"query_lang": str, "pool": str})
     frame = frame.assign(text=[_signed(x, measure) for x in frame["difference"]])
     frame["text"] = frame["text"].where(frame["outcome"] != "tie", "(" + frame["text"] + ")")
-    cells = frame.pivot(index="query_lang", columns="candidate_lang", values=["difference", "text"])
+    cells = frame.pivot(index="query_lang", columns="pool", values=["difference", "text"])
     limit = _largest(cells["difference"], "frame") or 1.0
     worse, better = (a, b) if measure == "rank_distance" else (b, a)  # whose colour the ends of the scale have
     colors = LinearSegmentedColormap.from_list("", [LOOKS[worse].color, "white", LOOKS[better].color])

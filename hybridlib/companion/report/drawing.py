@@ -12,8 +12,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
+from hybridlib.companion.report import claims
 from hybridlib.files import replace_file
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -31,11 +34,11 @@ class Look:
 
 
 LOOKS = {
-    "x-x-mono": Look("X-X-mono", "#D55E00", "o"),
-    "x-y": Look("X-Y", "#0072B2", "s"),
-    "hybrid": Look("hybrid", "#009E73", "D"),
-    "x-x": Look("X-X", "#CC79A7", "^"),
-    "en-en": Look("En-En", "#E69F00", "v"),
+    "x-x-mono": Look(claims.NAMES["x-x-mono"], "#D55E00", "o"),
+    "x-y": Look(claims.NAMES["x-y"], "#0072B2", "s"),
+    "hybrid": Look(claims.NAMES["hybrid"], "#009E73", "D"),
+    "x-x": Look(claims.NAMES["x-x"], "#CC79A7", "^"),
+    "en-en": Look(claims.NAMES["en-en"], "#E69F00", "v"),
     "none": Look("before training", "0.45", "X"),
 }
 SETTINGS = {
@@ -43,19 +46,7 @@ SETTINGS = {
     "cross": "cross: two languages",
     "multi": "multi: pool of all languages",
 }
-MEASURES = {
-    "map": "mAP",
-    "map@20": "mAP@20",
-    "recall@1": "R@1",
-    "recall@10": "R@10",
-    "recall@100": "R@100",
-    "mrr@10": "MRR@10",
-    "precision@1": "P@1",
-    "precision@10": "P@10",
-    "ndcg@10": "nDCG@10",
-    "mrr": "MRR",
-    "rank_distance": "rank distance (lower is less biased)",
-}
+MEASURES = claims.MEASURES | {"rank_distance": "rank distance (lower is less biased)"}
 
 BY = ["strategy", "alpha", "setting", "measure", "subset"]
 SPAN = ["mean", "low", "high"]
@@ -97,17 +88,6 @@ CAPTIONS = {
 }
 
 
-def caption(name: str) -> str:
-    """What points, bars and colours of the figure of that function mean; the text that stands under it.
-
-    Raises:
-        ValueError: no such figure.
-    """
-    if name not in CAPTIONS:
-        raise ValueError(f"there is no figure {name!r}; there are {', '.join(CAPTIONS)}")
-    return CAPTIONS[name]
-
-
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
 
@@ -147,7 +127,7 @@ def new_figure(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of the page's width with (rows, columns) axes; its title above, its caption and the note below."""
     above = textwrap.wrap(title, 80)
-    below = [line for text in (caption(name), note) for line in textwrap.wrap(text, 126)]
+    below = [line for text in (CAPTIONS[name], note) for line in textwrap.wrap(text, 126)]
     height += 0.2 * len(above) + 0.13 * len(below)
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options)
     plt.close(figure)  # no window and no second copy under a notebook's cell; the figure itself lives on
@@ -182,3 +162,46 @@ def strategies(frame: pd.DataFrame) -> list[str]:
     if found - set(LOOKS):
         raise ValueError(f"no strategy {sorted(found - set(LOOKS))[0]!r}; choose from {', '.join(LOOKS)}")
     return [name for name in LOOKS if name in found]
+
+
+def marks(
+    ax: Axes,
+    rows: pd.DataFrame,
+    places: ArrayLike,
+    look: Look,
+    *,
+    value: str = "mean",
+    seeds: tuple[ArrayLike, ArrayLike] | None = None,
+    upright: bool = False,
+    hollow: bool = False,
+) -> None:
+    """Draw a marker at each row's value, a bar with end caps from its low to its high, and a small dot per seed.
+
+    Where low or high is NaN, or no column, there is a marker alone. The artists are labelled `look.label` (markers),
+    `_interval`, `_low`, `_high` and `_seeds`, each followed by a space and `look.label`.
+
+    Args:
+        rows: n rows with the column `value` and, for the bars, low and high.
+        places: (n,) where the rows stand on the other axis.
+        look: colour, marker and label, such as `LOOKS["hybrid"]`.
+        seeds: places (m,) and values (m,) or (m, k) of the dots; beside the bars, which would hide them.
+        upright: values run along the y axis, else along the x axis.
+        hollow: the marker is only outlined, such as for a printed number.
+    """
+    places = np.asarray(places, dtype=float)
+
+    def plot(values: ArrayLike, marker: str, at: ArrayLike = places, **style) -> None:
+        x, y = (at, values) if upright else (values, at)
+        ax.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), marker, color=look.color, **style)
+
+    if {"low", "high"} <= set(rows.columns):
+        low, high = (rows[end].to_numpy(dtype=float) for end in ("low", "high"))
+        bars = ax.vlines if upright else ax.hlines
+        bars(places, low, high, color=look.color, linewidth=1.4, label=f"_interval {look.label}")
+        for end, name in ((low, "low"), (high, "high")):  # caps wider than the marker, which would hide short bars
+            plot(end, "_" if upright else "|", markersize=7, label=f"_{name} {look.label}")
+    fill = {"markerfacecolor": "white", "markeredgewidth": 0.9} if hollow else {"markeredgewidth": 0}
+    plot(rows[value], look.marker, markersize=4, label=look.label, zorder=3, **fill)
+    if seeds is not None:
+        dots = {"markersize": 3.5, "markeredgewidth": 0, "alpha": 0.7}
+        plot(seeds[1], ".", seeds[0], label=f"_seeds {look.label}", **dots)

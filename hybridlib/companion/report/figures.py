@@ -1,11 +1,10 @@
-"""Figures: one function each, from frames of `results` to a matplotlib Figure; only `save` touches the disk.
+"""Figures: one function each, from frames of `summaries` to a matplotlib Figure; heat maps and boxes: `diagrams`.
 
 Every function takes `title`, drawn above, and `note`, drawn below after the caption: which encoder and corpus the
-numbers come from. What points and bars mean is fixed, see `caption`. A strategy has one colour (Okabe-Ito) and one
-marker everywhere. A missing number is left blank, never drawn as 0.
+numbers come from. The caption says what points and bars mean (`drawing.CAPTIONS`); bars are the intervals of the frame.
+A strategy has one colour (Okabe-Ito) and one marker everywhere. A missing number is left blank, never drawn as 0.
 
 All raise ValueError for an empty frame, a missing column, or rows that were asked for and are not there.
-Heat maps and diagrams are made in `diagrams`, and can be called from here too.
 """
 
 from __future__ import annotations
@@ -19,45 +18,20 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from hybridlib.companion.report.diagrams import (
-    batches,
-    corpus_sizes,
-    first_ranked,
-    negatives,
-    settings_diagram,
-    win_matrix,
-)
 from hybridlib.companion.report.drawing import (
     BY,
     LOOKS,
     MEASURES,
     SETTINGS,
     SPAN,
-    caption,
+    marks,
     new_figure,
     require,
-    save,
     select,
     strategies,
     styled,
 )
-
-__all__ = [
-    "batches",
-    "by_language",
-    "caption",
-    "corpus_sizes",
-    "first_ranked",
-    "language_bias",
-    "mixing_ratio",
-    "negatives",
-    "quality",
-    "save",
-    "settings_diagram",
-    "shared_script",
-    "training_curves",
-    "win_matrix",
-]
+from hybridlib.companion.report.summaries import monolingual_share
 
 
 @styled
@@ -67,36 +41,33 @@ def quality(
     *,
     measure: str = "map",
     subset: str = "all",
-    alpha: float = 0.5,
     title: str = "",
     note: str = "",
 ) -> Figure:
     """A measure of each strategy, a panel for each setting, one shared scale.
 
-    Bars are the intervals of `summary` (95 %, cluster bootstrap), small dots the single seeds.
-
     Args:
-        summary: strategy, alpha, setting, measure, subset, mean, low, high.
+        summary: strategy, alpha (one for hybrid), setting, measure, subset, mean, low, high.
         seeds: strategy, alpha, setting, measure, subset, value.
-        alpha: the mixing ratio of hybrid to show.
     """
     keys = {"measure": measure, "subset": subset}
-    means = _one_alpha(select(summary, "summary", [*BY, *SPAN], **keys), alpha, "summary")
-    single = _one_alpha(select(seeds, "seeds", [*BY, "value"], **keys), alpha, "seeds")
+    means, single = select(summary, "summary", [*BY, *SPAN], **keys), select(seeds, "seeds", [*BY, "value"], **keys)
+    alphas = means.loc[means["strategy"] == "hybrid", "alpha"].unique()
+    if len(alphas) > 1:
+        raise ValueError(f"summary has hybrid with several alphas, {alphas.tolist()}; keep one, or draw mixing_ratio")
     settings = [setting for setting in SETTINGS if setting in set(means["setting"])]
     parts = {SETTINGS[s]: (means[means["setting"] == s], single[single["setting"] == s]) for s in settings}
     figure = _strategy_panels("quality", parts, measure, title, note)
-    if alpha != 0.5:
-        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        figure.axes[0].set_yticklabels([f"hybrid\nalpha {alpha:g}" if x == "hybrid" else x for x in labels])
+    if len(alphas) and alphas[0] != 0.5:
+        labels = {look.label: look.label for look in LOOKS.values()} | {"hybrid": f"hybrid\nalpha {alphas[0]:g}"}
+        ax = figure.axes[0]
+        ax.set_yticklabels([labels[label.get_text()] for label in ax.get_yticklabels()])
     return figure
 
 
 @styled
 def shared_script(frame: pd.DataFrame, *, measure: str = "map", title: str = "", note: str = "") -> Figure:
     """Cross-lingual quality of each strategy, apart for pairs of languages that share a script and that do not.
-
-    Bars are the intervals of the frame (95 %, cluster bootstrap).
 
     Args:
         frame: strategy, group ("same script" or "different script"), mean, low, high.
@@ -112,15 +83,13 @@ def language_bias(
 ) -> Figure:
     """Rank distance in the multi setting for each query language and strategy.
 
-    Bars are the intervals of the frame (95 %, cluster bootstrap). Languages with the largest distance come first, then
-    those never trained on.
+    Languages with the largest distance come first, then those never trained on.
 
     Args:
         by_language: strategy, setting, measure, query_lang, mean, low, high.
         zero_shot: languages to mark as not trained on.
     """
     frame = select(by_language, "by_language", ["strategy", "query_lang", *SPAN], measure="rank_distance")
-    frame = frame[frame["query_lang"] != "all"]
     size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
     languages = sorted(size.index, key=lambda lang: lang in zero_shot)
     figure, ax = _language_panel("language_bias", frame, languages, zero_shot, title, note)
@@ -141,10 +110,8 @@ def by_language(
 ) -> Figure:
     """A measure for each query language and strategy, in one setting.
 
-    Bars are the intervals of the frame (95 %, cluster bootstrap).
-
     Args:
-        frame: of `results.by_language`: strategy, measure, query_lang, mean, low, high.
+        frame: of `summaries.by_language`: strategy, measure, query_lang, mean, low, high.
         languages: from top to bottom; none: the largest mean first. Others are left out.
         marks: language -> what to put beside it.
     """
@@ -160,25 +127,27 @@ def _language_panel(
     name: str,
     frame: pd.DataFrame,
     languages: list[str],
-    marks: Mapping[str, str] | Sequence[str],
+    remarks: Mapping[str, str] | Sequence[str],
     title: str,
     note: str,
 ) -> tuple[Figure, Axes]:
-    """A row per language, in it a marker per strategy; a darker line before the first of the marked languages.
+    """A row per language, in it a marker per strategy; a darker line before the first of the remarked languages.
 
-    marks: what stands beside a language; of a sequence that it is zero-shot.
+    remarks: what stands beside a language; of a sequence that it is zero-shot.
     """
-    marks = marks if isinstance(marks, Mapping) else dict.fromkeys(marks, "zero-shot")
+    remarks = remarks if isinstance(remarks, Mapping) else dict.fromkeys(remarks, "zero-shot")
     names, frame = strategies(frame), frame[frame["query_lang"].isin(languages)]
     figure, ((ax,),) = new_figure(name, 1, 1, 1.4 + 0.3 * len(languages), title, note)
     for i, strategy in enumerate(names):
         rows = frame[frame["strategy"] == strategy]
         places = rows["query_lang"].astype(str).map(languages.index).astype(float)
-        _intervals(ax, rows, (places + (i - (len(names) - 1) / 2) * 0.7 / len(names)).to_numpy(), strategy)
-    ax.set_yticks(range(len(languages)), [f"{lang} ({marks[lang]})" if lang in marks else lang for lang in languages])
+        marks(ax, rows, places + (i - (len(names) - 1) / 2) * 0.7 / len(names), LOOKS[strategy])
+    ax.set_yticks(
+        range(len(languages)), [f"{lang} ({remarks[lang]})" if lang in remarks else lang for lang in languages]
+    )
     ax.set(ylabel="query language", ylim=(len(languages) - 0.5, -0.5))
     ax.grid(axis="y", visible=False)
-    first = next((i for i, lang in enumerate(languages) if lang in marks), 0)
+    first = next((i for i, lang in enumerate(languages) if lang in remarks), 0)
     for edge in range(1, len(languages)):
         ax.axhline(edge - 0.5, color="0.2" if edge == first else "0.9", linewidth=0.6)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.2)
@@ -197,24 +166,24 @@ def mixing_ratio(
 ) -> Figure:
     """A measure in mono, cross and multi, and rank distance, against alpha from 0 (X-Y) to 1 (X-X-mono).
 
-    Bars are the intervals of `summary` (95 %, cluster bootstrap), small dots the single seeds. Each panel has its own
-    scale, at least .05 wide for a measure of quality, so that noise is not blown up.
+    Each panel has its own scale, at least .05 wide for a measure of quality, so that noise is not blown up.
 
     Args:
-        summary, seeds: as for `quality`; alpha of x-y and x-x-mono may be missing, other strategies are left out.
+        summary, seeds: as for `quality`; strategies that are not of the curve are left out.
     """
     figure, axes = new_figure("mixing_ratio", 2, 2, 4.9, title, note, sharex=True)
     panels = [*((setting, measure) for setting in SETTINGS), ("multi", "rank_distance")]
     for ax, (setting, name) in zip(axes.flat, panels, strict=True):
         keys = {"setting": setting, "measure": name, "subset": subset}
-        rows = _with_alpha(select(summary, "summary", [*BY, *SPAN], **keys), "summary").sort_values("alpha")
-        single = _with_alpha(select(seeds, "seeds", [*BY, "value"], **keys), "seeds")
-        ax.plot(rows["alpha"], rows["mean"], color="0.6", linewidth=1, zorder=1)
+        rows = monolingual_share(select(summary, "summary", [*BY, *SPAN], **keys)).sort_values("monolingual_share")
+        single = monolingual_share(select(seeds, "seeds", [*BY, "value"], **keys))
+        ax.plot(rows["monolingual_share"], rows["mean"], color="0.6", linewidth=1, zorder=1)
         for strategy in strategies(rows):
             own = rows[rows["strategy"] == strategy]
             dots = single[single["strategy"] == strategy]
-            _intervals(ax, own, own["alpha"].to_numpy(), strategy, upright=True)
-            _dots(ax, dots["alpha"] + 0.025, dots["value"], strategy)
+            beside = dots["monolingual_share"] + 0.025
+            look = LOOKS[strategy]
+            marks(ax, own, own["monolingual_share"], look, seeds=(beside, dots["value"]), upright=True)
         ax.set_title(f"{setting}: {MEASURES[name]}")
         _log_if_wide(ax.yaxis, rows[SPAN]) if name == "rank_distance" else _widen(ax, 0.05)
     ends = {0: f"0\n{LOOKS['x-y'].label}", 1: f"1\n{LOOKS['x-x-mono'].label}", 0.5: f"0.5\n{LOOKS['hybrid'].label}"}
@@ -263,13 +232,14 @@ def _strategy_panels(
     for ax, (heading, (rows, single)) in zip(axes[0], parts.items(), strict=True):
         for place, strategy in enumerate(names):
             own = rows[rows["strategy"] == strategy]
-            _intervals(ax, own, np.full(len(own), place), strategy)
+            dots = None
+            if single is not None:
+                values = single.loc[single["strategy"] == strategy, "value"]
+                dots = (np.full(len(values), place + 0.27), values)
+            marks(ax, own, np.full(len(own), place), LOOKS[strategy], seeds=dots)
             for mean in own["mean"].dropna():
                 text = f"{mean:,.0f}" if measure == "rank_distance" else f"{mean:.3f}"
                 ax.annotate(text, (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
-            if single is not None:
-                values = single.loc[single["strategy"] == strategy, "value"]
-                _dots(ax, values, np.full(len(values), place + 0.27), strategy)
         ax.set_title(heading)
         ax.set_xlabel(MEASURES.get(measure, measure))
         ax.margins(x=0.14)
@@ -279,42 +249,6 @@ def _strategy_panels(
     if measure == "rank_distance":
         _log_if_wide(axes[0][0].xaxis, pd.concat([rows for rows, _ in parts.values()])[SPAN])
     return figure
-
-
-def _intervals(ax: Axes, rows: pd.DataFrame, places: np.ndarray, strategy: str, *, upright: bool = False) -> None:
-    """A strategy's markers at the means and bars from low to high; where there is no interval, a marker alone."""
-    look, lines = LOOKS[strategy], ax.vlines if upright else ax.hlines
-    lines(places, rows["low"], rows["high"], color=look.color, linewidth=1.4, label=f"_interval {strategy}")
-    for end in ("low", "high"):  # caps wider than the marker: short intervals would hide behind it
-        x, y = (places, rows[end]) if upright else (rows[end], places)
-        ax.plot(x, y, "_" if upright else "|", color=look.color, markersize=7, label=f"_{end} {strategy}")
-    x, y = (places, rows["mean"]) if upright else (rows["mean"], places)
-    ax.plot(x, y, look.marker, color=look.color, markersize=4, markeredgewidth=0, label=look.label, zorder=3)
-
-
-def _dots(ax: Axes, x: Sequence[float], y: Sequence[float], strategy: str) -> None:
-    """Single seeds."""
-    style = {"markersize": 3.5, "markeredgewidth": 0, "color": LOOKS[strategy].color, "alpha": 0.7}
-    ax.plot(x, y, ".", label=f"_seeds {strategy}", **style)
-
-
-def _one_alpha(frame: pd.DataFrame, alpha: float, name: str) -> pd.DataFrame:
-    """All rows but those of hybrid with another mixing ratio."""
-    others = frame["strategy"] != "hybrid"
-    chosen = np.isclose(frame["alpha"].astype(float), alpha)
-    if not others.all() and not chosen[~others].any():
-        raise ValueError(f"{name} has no rows of hybrid with alpha {alpha:g}; choose an alpha that was run")
-    return frame[others | chosen]
-
-
-def _with_alpha(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Rows of the mixing curve, the alpha of its two ends filled in."""
-    ends = frame["strategy"].astype(object).map({"x-x-mono": 1.0, "x-y": 0.0})
-    frame = frame.assign(alpha=ends.fillna(frame["alpha"].astype(float)))
-    frame = frame[frame["strategy"].isin(["x-x-mono", "x-y", "hybrid"])]
-    if frame.empty or frame["alpha"].isna().any():
-        raise ValueError(f"{name} needs rows of x-x-mono, x-y or hybrid, and an alpha in each row of hybrid")
-    return frame
 
 
 def _log_if_wide(axis: Axis, values: pd.DataFrame | pd.Series) -> None:
@@ -347,7 +281,7 @@ def _validation_line(ax: Axes, own: pd.DataFrame, strategy: str) -> None:
     """Validation loss where it was measured, each seed's lowest in a ring."""
     look = LOOKS[strategy]
     by_step = own.groupby("step")["validation_loss"].agg(["mean", "min", "max"])
-    ax.vlines(by_step.index, by_step["min"], by_step["max"], color=look.color, label=f"_interval {strategy}")
+    ax.vlines(by_step.index, by_step["min"], by_step["max"], color=look.color, label=f"_interval {look.label}")
     style = {"color": look.color, "markersize": 3, "linewidth": 1}
     ax.plot(by_step.index, by_step["mean"], marker=look.marker, label=look.label, **style)
     best = own.loc[own.groupby("seed")["validation_loss"].idxmin()]

@@ -1,12 +1,13 @@
-"""What every notebook does around its own question: write figures and tables, and leave a record for run_all.sh."""
+"""The frame of a notebook: it opens the study, writes figures and tables, and leaves a record for run_all.sh."""
 
 from __future__ import annotations
 
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -16,16 +17,16 @@ from matplotlib.figure import Figure
 
 import hybridlib
 from hybridlib.companion.experiment.runs import commit, device
-from hybridlib.companion.experiment.study import Study
-from hybridlib.companion.report import figures, tables
+from hybridlib.companion.experiment.study import open_study
+from hybridlib.companion.report import drawing, tables
 from hybridlib.files import write_json
 
 
-def versions() -> str:
-    """The versions and the device that the numbers of this session depend on."""
-    parts = (f"Python {platform.python_version()}", f"torch {torch.__version__}")
-    parts += (f"transformers {transformers.__version__}", f"hybridlib {hybridlib.__version__} at {commit()}")
-    return ", ".join((*parts, device()))
+class NeedsAnotherProfile(Exception):
+    """Ends a notebook that has nothing to show in its profile; Jupyter prints no traceback for it."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 class Notebook:
@@ -33,11 +34,34 @@ class Notebook:
 
     Args:
         name: of the notebook, without its ending.
-        study: where its runs come from and its outputs go to.
+        profile: of the study; see `experiment.profiles`.
+        settings: changes to the profile, name -> value.
+        named: those changes that are parameters of the notebook; None keeps the profile's value.
+
+    Raises:
+        ValueError: no such profile or setting, a wrong value, or a setting given twice.
     """
 
-    def __init__(self, name: str, study: Study):
-        self.name, self.study, self.began = name, study, time.monotonic()
+    def __init__(self, name: str, profile: str = "demo", settings: Mapping[str, Any] | None = None, **named: Any):
+        given = {key: value for key, value in named.items() if value is not None}
+        if twice := given.keys() & (settings or {}).keys():
+            raise ValueError(f"{min(twice)} is given twice, as a parameter and in `settings`: give it once")
+        self.name, self.began = name, time.monotonic()
+        self.study = open_study(profile, settings if not given else {**(settings or {}), **given})
+        print(self._opening())
+
+    def _opening(self) -> str:
+        """What is run, in one sentence, and on what."""
+        s, described = self.study.settings, self.study.described
+        seeds = " ".join(map(str, s.seeds))
+        changed = "" if described.standard else ", with settings changed"
+        what = f"Profile {s.profile}{changed}: {described.encoder}, {described.data}, seeds {seeds}, alpha {s.alpha:g}."
+        return f"{what}\n{versions()}"
+
+    def needs(self, what: str, profiles: Sequence[str]) -> None:
+        """End the notebook, with one line that says what it needs, where its profile is not among these."""
+        if self.study.settings.profile not in profiles:
+            raise NeedsAnotherProfile(f"{self.name} needs {what}: choose the profile {' or '.join(profiles)}.")
 
     @property
     def judges(self) -> bool:
@@ -47,36 +71,40 @@ class Notebook:
     @property
     def note(self) -> str:
         """What numbers in a figure come from."""
-        settings = self.study.settings
-        seeds = f"{len(settings.seeds)} seed" + ("s" if len(settings.seeds) > 1 else "")
-        where = f"{self.study.data} ({settings.profile} profile)"
-        what = Path(self.study.checkpoint)
-        steps = "trained elsewhere" if getattr(settings, "encoders", None) else f"{settings.steps} steps"
-        return f"{what.name if what.is_dir() else what}, {where}, {steps}, {seeds}"
+        s, described = self.study.settings, self.study.described
+        seeds = f"{len(s.seeds)} seed" + ("s" if len(s.seeds) > 1 else "")
+        encoder = Path(described.encoder)
+        steps = "trained elsewhere" if getattr(s, "encoders", None) else f"{s.batches.steps} steps"
+        return (
+            f"{encoder.name if encoder.is_dir() else encoder}, {described.data} ({s.profile} profile), {steps}, {seeds}"
+        )
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
         if self.judges:
-            figures.save(figure, self.study.outputs("figures"), name)
+            drawing.save(figure, self.study.outputs("figures"), name)
         return figure
 
-    def table(self, frame: pd.DataFrame, name: str, decimals: int = 4) -> pd.DataFrame:
-        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds.
+    def table(
+        self, frame: pd.DataFrame, name: str, decimals: int = 4, *, seeds: Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds, as text.
 
         A label that is a column already (rows of several studies) stays as it is.
+
+        Args:
+            seeds: those that the numbers are of; None: all of the settings.
         """
         s = self.study.settings
-        labels = {"profile": s.profile, "encoder": self.study.checkpoint, "seeds": " ".join(map(str, s.seeds))}
-        commits, devices = zip(*(sorted(self.study.store.sources) or [(commit(), device())]), strict=True)
-        labels |= {"batch_size": s.batch_size, "commit": ", ".join(dict.fromkeys(commits))}
-        labels |= {"device": ", ".join(dict.fromkeys(devices))}
-        labels = {name: label for name, label in labels.items() if name not in frame.columns}
+        labels = {"profile": s.profile, "encoder": self.study.described.encoder, "batch_size": s.batches.batch_size}
+        labels["seeds"] = " ".join(map(str, s.seeds if seeds is None else seeds))
+        labels = {label: value for label, value in labels.items() if label not in frame.columns}
         folder = self.study.outputs("results")
         tables.write_tables(frame.assign(**labels), folder, name, decimals)
         return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))
 
     def finish(self, numbers: Mapping[str, float], claims: pd.DataFrame | None = None) -> dict:
-        """Write runs/records/<place>/<name>.json for run_all.sh and give it back; see `Study.place`.
+        """Write the record of this run for run_all.sh, at `path`, and give it back.
 
         Args:
             numbers: the notebook's results by name.
@@ -102,7 +130,14 @@ class Notebook:
     @property
     def path(self) -> Path:
         """Where the record lies."""
-        return self.study.root / "runs" / "records" / self.study.place / f"{self.name}.json"
+        return self.study.root / "runs" / "records" / self.study.described.folder / f"{self.name}.json"
+
+
+def versions() -> str:
+    """The versions and the device that the numbers of this session depend on."""
+    parts = (f"Python {platform.python_version()}", f"torch {torch.__version__}")
+    parts += (f"transformers {transformers.__version__}", f"hybridlib {hybridlib.__version__} at {commit()}")
+    return ", ".join((*parts, device()))
 
 
 def peak_memory() -> float:

@@ -14,10 +14,6 @@ from importlib.resources import files
 import pandas as pd
 
 ARXIV_ID = "2408.10536"
-CITATION = (
-    "Adel Elmahdy, Sheng-Chieh Lin and Amin Ahmad (2024): Synergistic Approach for Simultaneous Optimization of "
-    f"Monolingual, Cross-lingual, and Multilingual Information Retrieval. arXiv {ARXIV_ID}"
-)
 TABLES = tuple(range(1, 14))
 
 

@@ -6,9 +6,10 @@ judges the direction. What was not run is blank, never 0.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +17,17 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from hybridlib.companion.report import paper
+from hybridlib import statistics
+from hybridlib.companion.report import paper, summaries
+from hybridlib.companion.report.summaries import PAPER_KEYS
+from hybridlib.evaluation import Evaluation
 from hybridlib.files import replace_file
 
 VERDICTS = ("match", "close", "differs", "not run")
 CLOSE = 0.005  # how near is "close" where no spread over seeds is known; on the 0-to-1 scale of the quality measures
 
-CELL = ("benchmark", "checkpoint", "strategy", "setting", "measure", "language", "dataset")
+PAPER_MEASURES = ("map", "recall@1", "recall@10", "rank_distance")  # of Tables 1 to 8
+SIGNIFICANT = 0.05  # below it a corrected p-value says that two strategies differ
 ROW = ("setting", "measure", "language")
 
 # Table of the paper -> what its rows and its columns are.
@@ -57,9 +62,9 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         reported: from `paper.reported`.
-        reproduced: column value and the columns that name the cell (those of CELL that `reported` uses). Optional:
-            low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported cell asks for are
-            left out.
+        reproduced: column value and the columns that name the cell (those of PAPER_KEYS and dataset that `reported`
+            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported
+            cell asks for are left out.
 
     Returns:
         table, the naming columns, reported, reproduced, difference (reproduced - reported), low, high, sd, verdict,
@@ -68,7 +73,7 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or two rows for one cell.
     """
-    keys = [key for key in CELL if (reported[key] != "").any()]
+    keys = [key for key in (*PAPER_KEYS, "dataset") if (reported[key] != "").any()]
     frame = reported[["table", *keys, "value", "decimals"]].rename(columns={"value": "reported"})
     frame = frame.merge(_measured(reproduced, keys), on=keys, how="left")
     frame["difference"] = frame["reproduced"] - frame["reported"]
@@ -88,27 +93,90 @@ def _measured(reproduced: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     double = reproduced[reproduced.duplicated(keys)]
     if len(double):
         raise ValueError(f"two reproduced numbers for {double.iloc[0][keys].to_dict()}; keep one row per cell")
-    frame = reproduced[keys].copy()
-    for column, name in (("value", "reproduced"), ("low", "low"), ("high", "high"), ("sd", "sd")):
-        frame[name] = reproduced[column].astype(float) if column in reproduced else math.nan
-    return frame
+    numbers = ["reproduced", "low", "high", "sd"]
+    frame = reproduced.rename(columns={"value": "reproduced"}).reindex(columns=[*keys, *numbers])
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
-def side_by_side(
-    frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3, level: float = 0.05
-) -> pd.DataFrame:
+def study_cells(rows: pd.DataFrame, *, benchmark: str | None, checkpoint: str | None) -> pd.DataFrame:
+    """Cells of Tables 1 to 8 from rows of an experiment, with interval and spread over seeds; what `build` takes.
+
+    A cell is a macro mean of a strategy in a setting: over a query language's pools, or over all languages ("mean").
+
+    Args:
+        rows: strategy, seed and what `summaries` reads; a measure that they lack has no cell.
+        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
+    """
+    lines = []
+    measures = [name for name in PAPER_MEASURES if name in rows and None not in (benchmark, checkpoint)]
+    for over in ([], ["query_lang"]):
+        for (strategy, setting, *language), part in rows.groupby(["strategy", "setting", *over], observed=True):
+            for measure in measures:
+                if part[measure].notna().any():
+                    interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure))
+                    spread = statistics.seed_spread(summaries.seed_means(part, measure))
+                    keys = (benchmark, checkpoint, strategy, setting, measure, *(language or ["mean"]))
+                    lines.append((*keys, *interval, spread.sd))
+    return pd.DataFrame(lines, columns=[*PAPER_KEYS, "value", "low", "high", "sd"])
+
+
+def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
+    """`study_cells` of folders that `summaries.write_rows` wrote, one for each benchmark, strategy and seed.
+
+    Args:
+        base: what the paper's tables call the checkpoint that all of them were trained from.
+
+    Raises:
+        FileNotFoundError: a folder has no labels.json.
+        ValueError: its checkpoint was not trained here, or two folders differ in more than the seed.
+    """
+    parts: dict[str, list[pd.DataFrame]] = {}
+    seen: list[tuple[Path, dict]] = []
+    for folder in folders:
+        labels = _read_labels(folder)
+        _check_alike(folder, labels, seen)
+        rows = pd.read_parquet(folder / "rows.parquet").assign(strategy=labels["strategy"], seed=labels["seed"])
+        parts.setdefault(labels["benchmark"], []).append(rows)
+    cells = [study_cells(pd.concat(rows), benchmark=name, checkpoint=base) for name, rows in parts.items()]
+    return pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(columns=[*PAPER_KEYS, "value"])
+
+
+def _read_labels(folder: Path) -> dict:
+    path = folder / "labels.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: no labels.json here; give folders that evaluate --rows wrote")
+    labels = json.loads(path.read_text(encoding="utf-8"))
+    if "strategy" not in labels:
+        raise ValueError(f"{folder}: its checkpoint was not trained with hybridlib, so it belongs in no table")
+    return labels
+
+
+def _check_alike(folder: Path, labels: dict, seen: list[tuple[Path, dict]]) -> None:
+    """Rows of one strategy and benchmark are averaged as seeds, so nothing but the seed may differ."""
+    for other, theirs in seen:
+        if any(labels[name] != theirs[name] for name in ("benchmark", "strategy")):
+            continue
+        if labels["seed"] == theirs["seed"]:
+            raise ValueError(f"{folder} and {other} hold the same strategy and seed; give one of them")
+        alike = ("alpha", "steps", "batch_size", "pairs", "start")
+        odd = [name for name in alike if labels.get(name) != theirs.get(name)]
+        if odd:
+            raise ValueError(f"{folder} and {other} differ in {odd[0]}, not only in the seed; make two tables of them")
+    seen.append((folder, labels))
+
+
+def side_by_side(frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3) -> pd.DataFrame:
     """Strategies side by side: a row per setting, measure and language, a column per strategy.
 
     Args:
         frame: setting, measure, language, strategy, value and, where known, low and high.
         tests: setting, measure, language, a, b (strategies), p (corrected): the paired tests.
         decimals: of the values; rank distances have one.
-        level: below it a test says that two strategies differ.
 
     Returns:
         setting, measure, language, then text "value [low, high]" per strategy ("" where not run), and best: the
         strategy with the best value (the lowest rank distance, else the highest), if its tests against every other
-        strategy of the row say so, else "". Markdown and LaTeX print that cell bold.
+        strategy of the row say so (p below .05), else "". Markdown and LaTeX print that cell bold.
 
     Raises:
         ValueError: two values for one strategy in one row.
@@ -116,18 +184,20 @@ def side_by_side(
     double = frame[frame.duplicated([*ROW, "strategy"])]
     if len(double):
         raise ValueError(f"two values for {double.iloc[0][[*ROW, 'strategy']].to_dict()}; average the seeds first")
-    tested = {} if tests is None else {(*row[:3], frozenset(row[3:5])): row[5] for row in _rows(tests, "a", "b", "p")}
+    differ = set() if tests is None else _told_apart(tests)
     columns = [*ROW, *frame["strategy"].unique(), "best"]
     rows = []
     for names, group in frame.groupby(list(ROW), sort=False):
         places = 1 if names[1] == "rank_distance" else decimals
         cells = dict(zip(group["strategy"], _with_interval(group, places), strict=True))
-        rows.append(dict(zip(ROW, names, strict=True)) | cells | {"best": _best(names, group, tested, level)})
+        rows.append(dict(zip(ROW, names, strict=True)) | cells | {"best": _best(names, group, differ)})
     return pd.DataFrame(rows, columns=columns).fillna("")
 
 
-def _rows(frame: pd.DataFrame, *columns: str) -> list[tuple]:
-    return list(frame[[*ROW, *columns]].itertuples(index=False, name=None))
+def _told_apart(tests: pd.DataFrame) -> set[tuple]:
+    """(setting, measure, language, {a, b}) of the tests that say that a and b differ."""
+    clear = tests[tests["p"] < SIGNIFICANT]
+    return {(*names, frozenset((a, b))) for *names, a, b in clear[[*ROW, "a", "b"]].to_numpy()}
 
 
 def _with_interval(group: pd.DataFrame, decimals: int) -> list[str]:
@@ -138,13 +208,12 @@ def _with_interval(group: pd.DataFrame, decimals: int) -> list[str]:
     return texts
 
 
-def _best(names: tuple, group: pd.DataFrame, tested: dict, level: float) -> str:
+def _best(names: tuple, group: pd.DataFrame, differ: set[tuple]) -> str:
     ranked = group.dropna(subset="value").sort_values("value", ascending=names[1] == "rank_distance")["strategy"]
     if len(ranked) < 2:
         return ""
     first, *others = ranked
-    clear = all(tested.get((*names, frozenset((first, other))), 1.0) < level for other in others)
-    return first if clear else ""
+    return first if all((*names, frozenset((first, other))) in differ for other in others) else ""
 
 
 def paper_table(number: int) -> pd.DataFrame:
@@ -237,6 +306,25 @@ def write_tables(frame: pd.DataFrame, folder: str | Path, name: str, decimals: i
             new = stack.enter_context(replace_file(path))
             new.write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
     return paths
+
+
+def evaluation_text(result: Evaluation, trained: Sequence[str] | None = None) -> str:
+    """The mono / cross / multi / bias table; with `trained`, the trained and zero-shot means beside the macro mean."""
+    queries, candidates = (sum(c[k] for c in result.counts.values()) for k in ("queries", "candidates"))
+    head = f"{result.benchmark}: {len(result.languages)} languages, {queries} queries, {candidates} candidates"
+    lines = []
+    for name in ("all",) if trained is None else summaries.SUBSETS:
+        part = summaries.subset(result.rows, name, trained or ())
+        macro = statistics.macro_means(part, summaries.measures_of(part), by=["setting"])
+        macro = macro.reindex(summaries.SETTINGS).dropna(how="all")
+        lines.append(macro.reset_index().assign(languages=name))
+    table = pd.concat(lines, ignore_index=True)
+    table.insert(0, "languages", table.pop("languages"))
+    excluded = sum(n for part in result.excluded.values() for n in part.values())
+    notes = ["Means over languages (mono, multi) or language pairs (cross) of the means over queries."]
+    if excluded:
+        notes.append(f"Left out for having nothing relevant: {excluded} (query, setting) pairs.")
+    return "\n".join([head, "", to_markdown(table, decimals=4), "", *notes])
 
 
 def _escape_markdown(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A test collection searched and measured: one row per query, means per language, TREC files.
+"""A test collection searched and measured: a row per query, means per language, TREC files.
 
 A search gives each query its best k passages (`Hits`). A relevant passage that is not among them counts as not found,
 as in trec_eval. So a measure with a cutoff of k or less is exact; any other is that of the list cut at k, a lower bound
@@ -8,36 +8,23 @@ of the full ranking's (`Retrieval.exact` says which), and again what trec_eval g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from hybridlib import metrics
+from hybridlib import metrics, statistics
 from hybridlib.companion.search import trec
-from hybridlib.companion.search.collection import Collection
-from hybridlib.companion.search.search import search
-from hybridlib.companion.search.topk import Hits as HitsWithIds
+from hybridlib.companion.search.collection import Collection, Passages
+from hybridlib.companion.search.search import Hits, search
 from hybridlib.encoder import Encoder
-from hybridlib.encoder_language_codes import LanguageCodes, NoLanguageCode
 from hybridlib.files import replace_file, write_json
 from hybridlib.training.processes import all_processes
 
 MEASURES = ("ndcg@10", "recall@100", "mrr@10", "map", "precision@1", "precision@10", "recall@10")
-KEYS = ["collection", "query_id", "lang", "cluster"]
+KEYS = ["setting", "query_lang", "pool", "query_id", "cluster"]
 MACRO = "macro"  # the row of means over languages
-
-
-class Hits(Protocol):
-    """What a search finds: for each of Q queries its best k passages, best first, equal scores by id descending.
-
-    rows: (Q, k) int64, row of the passage, -1 where there is none (only at the end). scores: (Q, k) float32.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +36,10 @@ class Retrieval:
         languages: of its queries.
         depth: k, passages that each query was given.
         passages: number of passages searched.
-        rows: a row per query with something relevant: collection, query_id, lang, cluster, then a column per measure.
-            The cluster, what statistics resample, is the query: "<collection>:<query_id>", since the same id in two
-            collections (MIRACL's languages) is not the same question.
+        rows: a row per query with something relevant: KEYS, then a column per measure. setting: "mono" where the
+            passages are in the query's language, "cross" where they are in one other, "multi" where in several; pool:
+            the collection. The cluster, what statistics resample, is the query: "<collection>:<query_id>", since the
+            same id in two collections (MIRACL's languages) is not the same question.
         excluded: queries left out because no judgement of theirs is relevant, per language; zeros are not listed.
         exact: of each measure whether the full ranking would give the same.
     """
@@ -65,22 +53,21 @@ class Retrieval:
     exact: dict[str, bool]
 
     def means(self) -> pd.DataFrame:
-        """Mean over queries in each language, and over the languages in a last row where there are several.
+        """Average over queries in each language, and over the languages in a last row where there are several.
 
         Returns:
             lang (MACRO in the last row), queries, excluded, and a column per measure. A language whose queries are all
             excluded has NaN and is left out of the last row.
         """
-        measures = list(self.exact)
-        table = self.rows.groupby("lang")[measures].mean().reindex(list(self.languages))
-        counts = self.rows.groupby("lang").size().reindex(table.index, fill_value=0)
-        table.insert(0, "queries", counts)
+        measures, by_language = list(self.exact), self.rows.groupby("query_lang")
+        table = by_language[measures].mean().reindex(pd.Index(self.languages, name="lang"))
+        table.insert(0, "queries", by_language.size().reindex(table.index, fill_value=0))
         table.insert(1, "excluded", [self.excluded.get(lang, 0) for lang in table.index])
-        table = table.reset_index()
         if len(table) > 1:
-            last = {**table[["queries", "excluded"]].sum(), **table[measures].mean(), "lang": MACRO}
-            table = pd.concat([table, pd.DataFrame([last])], ignore_index=True)[table.columns]
-        return table
+            counts = table[["queries", "excluded"]].sum()
+            sums = {name: statistics.cluster_sums(self.rows, name, cell="query_lang") for name in measures}
+            table.loc[MACRO] = {**counts, **{name: statistics.macro_mean(part) for name, part in sums.items()}}
+        return table.astype({"queries": int, "excluded": int}).reset_index()
 
     def save(self, folder: Path) -> None:
         """Write rows.parquet and retrieval.json (all but the rows), each whole or not at all."""
@@ -99,7 +86,7 @@ def search_collection(
     measures: Sequence[str] = MEASURES,
     **options,
 ) -> Retrieval:
-    """Search a collection, measure what is found, and write rows.parquet, retrieval.json, run.gz and qrels.gz.
+    """Search a collection, measure the hits, and write rows.parquet, retrieval.json, run.gz and qrels.gz.
 
     Under `accelerate launch` or torchrun every process calls it, and the main process writes.
 
@@ -110,17 +97,13 @@ def search_collection(
         options: of `search`.
 
     Raises:
-        NoLanguageCode: the encoder puts a language code beside each text and has none for these.
         ValueError, OSError: as `search`, or a measure is unknown.
     """
     metrics.check(measures)
     if depth < 1:
         raise ValueError(f"depth is {depth}: give at least 1")
-    texts, languages = (collection.queries[column].to_pylist() for column in ("text", "lang"))
-    if encoder.codes:
-        _check_codes(encoder.codes, collection)
-    options |= {"query_languages": languages, "passage_language": collection.passage_lang}
-    hits = search(collection.passages, encoder, texts, depth + (collection.own is not None), shards, **options)
+    queries = collection.queries["text"].to_pylist()
+    hits = search(_passages(collection), encoder, queries, depth + (collection.own is not None), shards, **options)
     hits = without_own(collection, hits) if collection.own else hits
     result = measure(collection, hits, measures)
     if all_processes(encoder.device).is_main_process:
@@ -130,26 +113,15 @@ def search_collection(
     return result
 
 
-def _check_codes(codes: LanguageCodes, collection: Collection) -> None:
-    if collection.passage_lang is None:
-        raise NoLanguageCode(
-            f"{collection.name}: its passages are in several languages and none says in which, so this encoder's "
-            "language codes cannot be set; search a collection of one language"
-        )
-    codes.require([*collection.languages, collection.passage_lang], collection.name)
-
-
-def without_own(collection: Collection, hits: HitsWithIds) -> HitsWithIds:
-    """The hits without the passage that is the query itself (`Collection.own`), in one place less."""
+def without_own(collection: Collection, hits: Hits) -> Hits:
+    """Take the passage that is the query itself (`Collection.own`) out of the hits, which get one place less."""
     own = hits.ids == np.array(collection.own, dtype=object)[:, None]
-    others_first = np.argsort(own, axis=1, kind="stable")
-    order = others_first[:, :-1]  # what falls off is the own one, else the last
-    rows, scores, ids = (np.take_along_axis(x, order, axis=1) for x in (hits.rows, hits.scores, hits.ids))
-    return replace(hits, rows=rows, scores=scores, ids=ids)
+    order = np.argsort(own, axis=1, kind="stable")[:, :-1]  # what falls off is the query itself, else the last hit
+    return Hits(*(np.take_along_axis(table, order, axis=1) for table in (hits.rows, hits.scores, hits.ids)))
 
 
 def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASURES) -> Retrieval:
-    """Measure what a search found for the collection's queries, in the order of its table `queries`.
+    """Measure the hits of the collection's queries, in the order of its table `queries`.
 
     Args:
         measures: names as `metrics.measure` takes them.
@@ -158,19 +130,20 @@ def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASUR
         ValueError: the hits do not fit the collection, a passage stands twice for a query, or a measure is unknown.
     """
     metrics.check(measures)
-    rows = _checked(collection, hits)
-    frame = collection.judgements.to_pandas()
-    query = pd.Index(collection.queries["query_id"].to_pylist()).get_indexer(frame["query_id"])
-    relevant = np.flatnonzero(frame["gain"].to_numpy() > 0)
-    relevant = relevant[np.argsort(query[relevant], kind="stable")]
-    rank = _ranks(rows, query[relevant], frame["row"].to_numpy()[relevant], len(collection.passages))
-    gain = frame["gain"].to_numpy()[relevant].astype(np.float64)
-    ranking = metrics.Ranking(query[relevant], rank, gain, len(collection.queries))
-    table = collection.queries.drop_columns(["text"]).to_pandas()
-    table = table.assign(collection=collection.name, cluster=f"{collection.name}:" + table["query_id"])
+    rows, table = _checked(collection, hits), collection.queries.drop_columns(["text"]).to_pandas()
+    judged = collection.judgements.to_pandas()
+    judged = judged[judged["gain"] > 0]
+    judged = judged.assign(query=pd.Index(table["query_id"]).get_indexer(judged["query_id"]))
+    judged = judged.sort_values("query", kind="stable")
+    rank = _ranks(rows, judged)
+    gain = judged["gain"].to_numpy(dtype="float64")
+    ranking = metrics.Ranking(judged["query"].to_numpy(), rank, gain, len(table))
+    same = table["lang"] == collection.passage_lang
+    setting = np.where(same, "mono", "cross") if collection.passage_lang else "multi"
+    cluster = f"{collection.name}:" + table["query_id"]
+    table = table.rename(columns={"lang": "query_lang"}).assign(setting=setting, pool=collection.name, cluster=cluster)
     table = table.assign(**{name: metrics.measure(name, ranking) for name in measures})
-    has = np.bincount(query[relevant], minlength=len(table)) > 0
-    excluded = {lang: int(n) for lang, n in table["lang"][~has].value_counts().items()}
+    has = table.index.isin(judged["query"])
     depth, passages = rows.shape[1], len(collection.passages)
     return Retrieval(
         collection.name,
@@ -178,68 +151,58 @@ def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASUR
         depth,
         passages,
         table[has].reset_index(drop=True)[[*KEYS, *measures]],
-        excluded,
+        {lang: int(n) for lang, n in table["query_lang"][~has].value_counts().items()},
         {name: _is_exact(name, depth, passages) for name in measures},
     )
 
 
-def run_frame(collection: Collection, hits: Hits) -> pd.DataFrame:
-    """The hits as a run: query_id, candidate_id, score, best first within a query."""
+def write_run(collection: Collection, hits: Hits, path: Path, *, tag: str = "hybridlib") -> None:
+    """Write the hits as a TREC run file; trec_eval gives the same numbers for it as `measure`."""
     rows = _checked(collection, hits)
     query, place = np.nonzero(rows >= 0)
     ids = np.array(collection.queries["query_id"].to_pylist(), dtype=object)
-    found = collection.passages.ids_at(rows[query, place])
-    return pd.DataFrame({"query_id": ids[query], "candidate_id": found, "score": hits.scores[query, place]})
-
-
-def write_run(collection: Collection, hits: Hits, path: Path, *, tag: str = "hybridlib") -> None:
-    """Write the hits as a TREC run file; trec_eval gives the same numbers for it as `measure`."""
-    trec.write_run(path, run_frame(collection, hits), tag=tag)
+    passages = collection.passages.ids_at(rows[query, place])
+    run = pd.DataFrame({"query_id": ids[query], "candidate_id": passages, "score": hits.scores[query, place]})
+    trec.write_run(path, run, tag=tag)
 
 
 def write_qrels(collection: Collection, path: Path) -> None:
     """Write the judgements as a TREC qrels file, those of gain 0 too."""
-    judgements = collection.judgements.select(["query_id", "doc_id", "gain"])
-    trec.write_qrels(path, judgements.rename_columns(["query_id", "candidate_id", "gain"]).to_pandas())
+    trec.write_qrels(path, collection.judgements.to_pandas().rename(columns={"doc_id": "candidate_id"}))
+
+
+def _passages(collection: Collection) -> Passages:
+    if collection.passages is None:
+        raise ValueError(f"{collection.name}: it was loaded without passages; load it with them")
+    return collection.passages
 
 
 def _checked(collection: Collection, hits: Hits) -> np.ndarray:
-    """The rows of the hits, if they can be of this collection."""
-    if collection.passages is None:
-        raise ValueError(f"{collection.name}: it was loaded without passages; load it with them")
-    rows, scores = np.asarray(hits.rows), np.asarray(hits.scores)
+    """Give the rows of the hits if they can be of this collection."""
+    rows, scores, passages = np.asarray(hits.rows), np.asarray(hits.scores), len(_passages(collection))
     wanted = (len(collection.queries), rows.shape[-1])
     if rows.shape != wanted or scores.shape != wanted:
         raise ValueError(f"{collection.name}: hits of shape {rows.shape} for {wanted[0]} queries; search its queries")
-    if rows.size and not -1 <= rows.min() <= rows.max() < len(collection.passages):
-        raise ValueError(f"{collection.name}: a hit lies outside the {len(collection.passages)} passages")
-    found = rows >= 0
-    if (found[:, 1:] > found[:, :-1]).any():
+    if rows.size and not -1 <= rows.min() <= rows.max() < passages:
+        raise ValueError(f"{collection.name}: a hit lies outside the {passages} passages")
+    filled = rows >= 0
+    if (filled[:, 1:] > filled[:, :-1]).any():
         raise ValueError(f"{collection.name}: a hit stands behind a place without one; -1 belongs at the end")
     falling = scores[:, 1:] <= scores[:, :-1]
-    if not (falling[found[:, 1:]].all() and np.isfinite(scores[found]).all()):
+    if not (falling[filled[:, 1:]].all() and np.isfinite(scores[filled]).all()):
         raise ValueError(
             f"{collection.name}: a query's scores do not fall, or one is not finite; order the hits by score"
         )
     return rows
 
 
-def _ranks(rows: np.ndarray, query: np.ndarray, row: np.ndarray, passages: int) -> np.ndarray:
-    """Rank of each judged passage among its query's hits, np.inf where it is not there; (M,) float64."""
-    of, place = np.nonzero(rows >= 0)
-    keys = of * np.int64(passages) + rows[of, place]
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    if (keys[1:] == keys[:-1]).any():
+def _ranks(rows: np.ndarray, judged: pd.DataFrame) -> np.ndarray:
+    """Rank of each judged passage (query, row) among its query's hits, np.inf where it is not there; (M,) float64."""
+    query, place = np.nonzero(rows >= 0)
+    hits = pd.Series(place + 1.0, pd.MultiIndex.from_arrays([query, rows[query, place]]))
+    if hits.index.has_duplicates:
         raise ValueError("a passage stands twice among the hits of a query; keep the better one")
-    wanted = query * np.int64(passages) + row
-    at = np.searchsorted(keys, wanted)
-    found = np.zeros(len(wanted), dtype=bool)
-    inside = at < len(keys)
-    found[inside] = keys[at[inside]] == wanted[inside]
-    rank = np.full(len(wanted), np.inf)
-    rank[found] = place[order[at[found]]] + 1
-    return rank
+    return hits.reindex(pd.MultiIndex.from_frame(judged[["query", "row"]]), fill_value=np.inf).to_numpy()
 
 
 def _is_exact(name: str, depth: int, passages: int) -> bool:

@@ -1,14 +1,8 @@
-"""Exact search over a corpus of any size: read, encoded and scored shard by shard, resumable, spread over processes.
+"""Exact search over a corpus of any size: encoded and scored shard by shard, resumable, shared by processes.
 
 A shard is a range of rows. Its k best for every query are written as one file as soon as they are known, so a killed
 run repeats at most the shard it was in (of each process). Memory depends on the shard and on queries x k only. At the
-end the main process merges the shards' lists.
-
-What is guaranteed. A text's vector may differ in its last bits with what else is in its batch, and a score with the
-shape of its product. So shards, batches and products form a grid that the corpus, shard_size, batch_tokens and tile
-decide, never the number of processes or threads: one process or many, killed or not, give the same lists to the bit on
-machines of the same kind. Within a shard equal vectors are scored once, so that equal texts tie exactly and stand by
-their ids; equal texts in different shards may come out a last bit apart.
+end every process merges the shards' lists.
 """
 
 from __future__ import annotations
@@ -16,50 +10,41 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 
-from hybridlib.companion.search.hitfile import read_hits, write_hits
-from hybridlib.companion.search.topk import Hits, default_tile, merge, top_k, top_k_distinct
+from hybridlib.companion.search.collection import Passages
 from hybridlib.encoder import Encoder
-from hybridlib.files import write_json
+from hybridlib.files import replace_file, write_json
 from hybridlib.training.processes import all_processes
 from hybridlib.training.tokens import tokenizer_hash
 
-__all__ = ["Hits", "Passages", "search", "top_k"]
-
-RECIPE = 1  # raised when the code comes to rank otherwise with the same arguments
+RECIPE = 2  # raised when the code comes to rank otherwise with the same arguments
 CPU_TOKENS, GPU_TOKENS = 1024, 16384  # of a batch
+QUERIES_AT_ONCE, VECTORS_AT_ONCE = 1024, 8192  # of one product of `top_k`
 logger = logging.getLogger(__name__)
 
 
-class Passages(Protocol):
-    """A corpus that is read in ranges of rows and never held whole. Ids are unique; rows and texts never change.
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The k best passages of each of Q queries, best first.
 
     Attributes:
-        fingerprint: names the content: another content must have another one.
+        rows: (Q, k) int64, rows of the corpus; -1 where it has fewer than k.
+        scores: (Q, k) float32; -inf there.
+        ids: (Q, k) str objects, the ids of these rows, "" there.
     """
 
-    fingerprint: str
-
-    def __len__(self) -> int: ...
-
-    def ids(self, start: int, stop: int) -> list[str]:
-        """Ids of the rows from start up to, without, stop."""
-        ...
-
-    def texts(self, start: int, stop: int) -> list[str]:
-        """Their texts."""
-        ...
+    rows: np.ndarray
+    scores: np.ndarray
+    ids: np.ndarray
 
 
 def search(
@@ -73,238 +58,217 @@ def search(
     batch_tokens: int | None = None,
     dtype: torch.dtype | None = None,
     score_dtype: torch.dtype = torch.float32,
-    tile: tuple[int, int] | None = None,
-    query_languages: Sequence[str] | None = None,
-    passage_language: str | None = None,
     progress: bool = False,
 ) -> Hits:
-    """The k passages with the largest cosine for each query, with their ids; ties as trec_eval's, by id descending.
+    """Find the k passages with the largest cosine for each query; equal scores stand by id descending, as trec_eval's.
+
+    Every score is exact; within a shard equal texts are encoded and scored once, so that they tie. Which of the
+    passages that tie at the k-th place come into the list is arbitrary but the same at every call.
 
     Under `accelerate launch` or torchrun every process calls this with the same arguments, its encoder on its device;
-    all return the same. What was searched before with the same arguments is loaded: then, and for finished shards, the
-    ids are read again and compared, so that a corpus that changed under its old fingerprint is noticed (in its ids and
-    its length; texts are not read again).
+    all return the same. Shards that were searched before with the same arguments are read; a damaged file is named in
+    a warning and made again.
 
-    Memory: the texts of a shard, about three times its vectors, and about 50 bytes per query and hit.
+    Memory: the texts of a shard, its vectors, and about 50 bytes per query and hit.
 
     Args:
         corpus: its texts get the encoder's passage_prefix.
         queries: get its query_prefix.
-        folder: for <key>/, the results of these arguments; all processes must see it. Its shard files may be deleted
-            when hits.safetensors is there.
+        folder: for <key>/, the shards of these arguments; all processes must see it.
         shard_size: passages that are read, encoded and written together; what a killed run repeats.
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
         dtype: the encoder computes in it, as in `Encoder.encode`.
-        score_dtype, tile: as in `top_k`.
-        query_languages, passage_language: of each query and of all passages (ISO 639-1), for an encoder with language
-            codes; others do not look at them.
+        score_dtype: scores are computed in it; in bfloat16 and float16 many tie.
 
     Raises:
-        ValueError: an argument is out of range; the corpus gives other than it should, has an id twice, or has
-            changed under its fingerprint; a text cannot be encoded.
+        ValueError: an argument is out of range; the corpus has no passage; a text cannot be encoded.
         OSError: a file cannot be written; what is finished stays.
     """
     if isinstance(queries, str) or not len(queries):
         raise ValueError("queries must be a list of at least one text")
     if min(k, shard_size) < 1:
         raise ValueError(f"k is {k} and shard_size {shard_size}: give at least 1")
-    on_cpu = encoder.device.type == "cpu"
-    encoding = {"batch_tokens": batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS), "dtype": dtype}
-    scoring = {"score_dtype": score_dtype, "tile": tile or default_tile(encoder.device)}
-    spoken = (query_languages, passage_language)
-    work = _Work(corpus, encoder, list(queries), k, Path(folder), shard_size, encoding, scoring, *spoken)
-    return work.run(all_processes(encoder.device), progress)
+    if not len(corpus):
+        raise ValueError("the corpus has no passages")
+    processes, device = all_processes(encoder.device), encoder.device
+    encoding = {"batch_tokens": batch_tokens or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS), "dtype": dtype}
+    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries)), "k": k}
+    about |= {"encoder": _encoder_hash(encoder), "shard_size": shard_size, "score_dtype": str(score_dtype)}
+    about |= {name: str(value) for name, value in encoding.items()} | {"torch": torch.__version__, "recipe": RECIPE}
+    key = _digest(about)
+    home = Path(folder) / key[:16]
+    if processes.is_main_process:
+        write_json(home / "search.json", about)
+    shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
+    mine = list(shards)[processes.process_index :: processes.num_processes]
+    query_vectors = None
+    for start in tqdm(mine, unit="shard", disable=not (progress and processes.is_main_process)):
+        if _read_shard(shards[start], key) is None:
+            if query_vectors is None:
+                query_vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(device)
+            texts = corpus.texts(start, min(start + shard_size, len(corpus)))
+            scores, rows = _search_shard(encoder, query_vectors, texts, start, k, encoding, score_dtype)
+            _write_shard(shards[start], key, scores, rows)
+    processes.wait_for_everyone()
+    merged = _empty(len(queries), k, torch.device("cpu"))
+    for path in shards.values():
+        shard = _read_shard(path, key)
+        if shard is None:
+            raise OSError(f"{path} is missing: every process must see the same folder")
+        merged = _best(merged, shard, k)
+    return _with_ids(*merged, corpus)
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """Rows from start up to, without, stop."""
+def top_k(
+    queries: torch.Tensor, vectors: torch.Tensor, k: int, *, score_dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the k vectors with the largest dot products with each query, block by block.
 
-    start: int
-    stop: int
-    path: Path
+    On a CPU `torch.topk` of every block would take longer than the products. So once k scores are known, only those
+    above the k-th are looked at.
 
-    def __str__(self) -> str:
-        return f"passages {self.start} to {self.stop}"
+    Args:
+        queries: (Q, D), on the device that computes.
+        vectors: (V, D), on any device; memory-mapped ones are read once.
+        score_dtype: scores are computed in it.
 
+    Returns:
+        scores (Q, k) float32, falling, -inf where there are fewer than k vectors; rows (Q, k) int64, -1 there. Equal
+        scores are in any order.
 
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """One search: its arguments, its shards, its files."""
-
-    corpus: Passages
-    encoder: Encoder
-    queries: list[str]
-    k: int
-    folder: Path
-    shard_size: int
-    encoding: dict
-    scoring: dict
-    query_languages: Sequence[str] | None
-    passage_language: str | None
-
-    @cached_property
-    def about(self) -> dict:
-        """All that decides the result, as JSON takes it."""
-        options = {name: str(value) for name, value in (self.encoding | self.scoring).items()}
-        about = {"corpus": self.corpus.fingerprint, "encoder": _encoder_hash(self.encoder), "k": self.k}
-        about |= {"queries": _digest(self.queries), "shard_size": self.shard_size, **options}
-        if self.encoder.codes:
-            asked = self.query_languages and _digest(list(self.query_languages))
-            about |= {"query_languages": asked, "passage_language": self.passage_language}
-        return about | {"torch": torch.__version__, "recipe": RECIPE}
-
-    @cached_property
-    def key(self) -> str:
-        return _digest(self.about)
-
-    @cached_property
-    def home(self) -> Path:
-        """Where the files of this search lie."""
-        return self.folder / self.key[:16]
-
-    @cached_property
-    def shards(self) -> list[_Shard]:
-        n = len(self.corpus)
-        bounds = [(start, min(start + self.shard_size, n)) for start in range(0, n, self.shard_size)]
-        return [_Shard(*bound, self.home / f"shard-{bound[0]:09d}-{bound[1]:09d}.safetensors") for bound in bounds]
-
-    def run(self, processes: PartialState, progress: bool) -> Hits:
-        """This process's share of the shards, then the result of all."""
-        self.describe(processes.is_main_process)
-        merged = self.merged()
-        own = self.shards[processes.process_index :: processes.num_processes]
-        for shard in tqdm(own, unit="shard", disable=not (progress and processes.is_main_process)):
-            if merged is not None:
-                self.check_ids(shard, merged[1])
-            elif not self.is_finished(shard):
-                self.finish(shard)
-        processes.wait_for_everyone()
-        if merged is None and processes.is_main_process:
-            self.merge()
-        processes.wait_for_everyone()
-        merged = merged or self.merged()
-        if merged is None:
-            raise OSError(f"{self.home} lacks what the main process wrote: every process must see the same folder")
-        return merged[0]
-
-    def describe(self, write: bool) -> None:
-        """Write search.json for whoever finds the folder; refuse a corpus of another length than it says."""
-        path, n = self.home / "search.json", len(self.corpus)
-        if not n:
-            raise ValueError("the corpus has no passages")
-        known = json.loads(path.read_text(encoding="utf-8"))["passages"] if path.exists() else n
-        if known != n:
-            raise ValueError(f"{path}: the corpus had {known} passages and now has {n}; {self._changed()}")
-        if write and not path.exists():
-            write_json(path, {**self.about, "passages": n, "queries_asked": len(self.queries)})
-
-    def is_finished(self, shard: _Shard) -> bool:
-        """Whether its file is there and whole. To make a damaged one again costs one shard: no reason to end a run."""
-        if not shard.path.exists():
-            return False
-        try:
-            self.check_ids(shard, {str(shard): self._read(shard.path)[1]["ids"]})
-        except _Damaged as error:
-            logger.warning("%s; these passages are searched again", error)
-            return False
-        return True
-
-    def check_ids(self, shard: _Shard, checksums: dict[str, str]) -> None:
-        """Refuse a corpus whose ids are not those that were searched."""
-        if checksums[str(shard)] != _digest(self._ids(shard)):
-            raise ValueError(f"{shard.path}: the ids of {shard} are other ones now; {self._changed()}")
-
-    def finish(self, shard: _Shard) -> None:
-        """Search one shard and write its file."""
-        queries = self._query_vectors  # first: a query that cannot be encoded ends the search before any passage
-        ids, texts = self._ids(shard), self.corpus.texts(shard.start, shard.stop)
-        if len(texts) != len(ids):
-            raise ValueError(
-                f"{shard}: the corpus gives {len(ids)} ids but {len(texts)} texts; fetch or write it again"
-            )
-        order = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)
-        double = [ids[a] for a, b in zip(order, order[1:], strict=False) if ids[a] == ids[b]]
-        if double:
-            raise ValueError(f"{shard}: the id {double[0]!r} occurs more than once; ids must be unique")
-        try:
-            languages = [self.passage_language] * len(texts) if self.passage_language else None
-            vectors = self._encode([texts[i] for i in order], self.encoder.passage_prefix, languages)
-        except ValueError as error:
-            raise ValueError(f"{shard}: {error}") from error
-        hits = top_k_distinct(queries, vectors, self.k, **self.scoring)
-        order, names = np.array([*order, -1]), np.array([*(ids[i] for i in order), ""], dtype=object)
-        rows = np.where(hits.rows < 0, -1, order[hits.rows] + shard.start)
-        about = {"key": self.key, "ids": _digest(ids), "device": str(self.encoder.device)}
-        write_hits(shard.path, Hits(rows, hits.scores, names[hits.rows]), about)
-
-    def merge(self) -> None:
-        """Write the k best of all shards."""
-        hits, checksums = None, {}
-        for shard in self.shards:
-            if not shard.path.exists():
-                raise OSError(f"{shard.path} is missing: every process must see the same folder")
-            part, about = self._read(shard.path)
-            checksums[str(shard)] = about["ids"]
-            hits = part if hits is None else merge(hits, part)
-        _check_unique(hits)
-        write_hits(self.home / "hits.safetensors", hits, {"key": self.key, "ids": json.dumps(checksums)})
-
-    def merged(self) -> tuple[Hits, dict[str, str]] | None:
-        """What `merge` wrote, and a checksum of the ids of each shard; None where it is not there."""
-        path = self.home / "hits.safetensors"
-        if not path.exists():
-            return None
-        try:
-            hits, about = self._read(path)
-        except _Damaged as error:
-            logger.warning("%s; the shards are merged again", error)
-            return None
-        return hits, json.loads(about["ids"])
-
-    def _read(self, path: Path) -> tuple[Hits, dict[str, str]]:
-        try:
-            hits, about = read_hits(path)
-        except ValueError as error:
-            raise _Damaged(str(error)) from error
-        if about.get("key") != self.key:
-            raise _Damaged(f"{path}: belongs to another search")
-        return hits, about
-
-    def _ids(self, shard: _Shard) -> list[str]:
-        ids = self.corpus.ids(shard.start, shard.stop)
-        if len(ids) != shard.stop - shard.start or not all(isinstance(name, str) for name in ids):
-            raise ValueError(
-                f"{shard}: the corpus gives {len(ids)} ids there, or not only texts; fetch or write it again"
-            )
-        return list(ids)
-
-    @cached_property
-    def _query_vectors(self) -> torch.Tensor:
-        vectors = self._encode(self.queries, self.encoder.query_prefix, self.query_languages)
-        return vectors.to(self.encoder.device)
-
-    def _encode(self, texts: list[str], prefix: str, languages: Sequence[str] | None) -> torch.Tensor:
-        return self.encoder.encode(texts, prefix=prefix, languages=languages, **self.encoding)
-
-    def _changed(self) -> str:
-        return (
-            f"it changed but its fingerprint, {self.corpus.fingerprint}, did not: "
-            f"give it another one, or delete {self.home} to search again"
-        )
+    Raises:
+        ValueError: a vector is not finite.
+    """
+    parts = _finite(queries.to(score_dtype), "queries").split(QUERIES_AT_ONCE)
+    best = [_empty(len(part), k, queries.device) for part in parts]
+    for start in range(0, len(vectors), VECTORS_AT_ONCE):
+        block = vectors[start : start + VECTORS_AT_ONCE].to(queries.device, score_dtype)
+        _finite(block, f"vectors {start} to {start + len(block)}")
+        for i, part in enumerate(parts):
+            scores = (part @ block.T).float()
+            cut = best[i][0].amin(dim=1, keepdim=True)
+            if scores.device.type == "cpu" and cut.isfinite().all():
+                scores, columns = _above(scores, cut)
+            else:
+                scores, columns = scores.topk(min(k, scores.shape[1]), sorted=False)
+            best[i] = _best(best[i], (scores, columns + start), k)
+    scores, rows = (torch.cat(column) for column in zip(*best, strict=True))
+    scores, places = scores.sort(dim=1, descending=True)
+    return scores, rows.gather(1, places)
 
 
-class _Damaged(ValueError):
-    """A file that is not what was written."""
+def _above(scores: torch.Tensor, cut: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather the scores (Q, n) above the cut (Q, 1), and their columns, at the left of tables as wide as needed."""
+    places = np.flatnonzero(scores.numpy() > cut.numpy())  # in a third of the time that torch takes
+    query, column = np.divmod(places, scores.shape[1])
+    counts = np.bincount(query, minlength=len(scores))
+    place = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    above = torch.full((len(scores), int(counts.max())), -torch.inf)
+    columns = torch.full(above.shape, -1)
+    above.numpy()[query, place], columns.numpy()[query, place] = scores.numpy().reshape(-1)[places], column
+    return above, columns
 
 
-def _check_unique(hits: Hits) -> None:
-    """Refuse two rows with one id; shards are checked one by one, here those that meet among the hits."""
-    rows, first = np.unique(hits.rows, return_index=True)
-    ids = pd.Series(hits.ids.reshape(-1)[first])
-    double = ids[ids.duplicated()]
-    if len(double):
-        raise ValueError(f"the corpus has the id {double.iloc[0]!r} more than once; ids must be unique")
+def _best(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep the k best, in any order, of two lists of scores (Q, any) and rows."""
+    scores, rows = (torch.cat(pair, dim=1) for pair in zip(first, second, strict=True))
+    scores, places = scores.topk(k, sorted=False)  # to sort them each time would take longest
+    return scores, rows.gather(1, places)
+
+
+def _empty(queries: int, k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.full((queries, k), -torch.inf, device=device), torch.full((queries, k), -1, device=device)
+
+
+def _finite(vectors: torch.Tensor, what: str) -> torch.Tensor:
+    if not torch.isfinite(vectors).all():
+        raise ValueError(f"{what}: a vector is not finite in {vectors.dtype}; encode again or score in float32")
+    return vectors
+
+
+# ---- shards
+
+
+def _search_shard(
+    encoder: Encoder,
+    queries: torch.Tensor,
+    texts: list[str],
+    start: int,
+    k: int,
+    encoding: dict,
+    score_dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the k best of the passages whose texts these are; every distinct text is encoded and scored once."""
+    group, distinct = pd.factorize(np.array(texts, dtype=object), use_na_sentinel=False)
+    try:
+        vectors = encoder.encode(list(distinct), prefix=encoder.passage_prefix, **encoding)
+    except ValueError as error:
+        raise ValueError(f"passages {start} to {start + len(texts)}: {error}") from error
+    scores, groups = (table.cpu() for table in top_k(queries, vectors, k, score_dtype=score_dtype))
+    if len(distinct) < len(texts):
+        scores, groups = _members(scores, groups, group)
+    return scores, torch.where(groups < 0, -1, groups + start)
+
+
+def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Replace hits (Q, k) among groups by hits among their members; `group` is that of each member."""
+    k = groups.shape[1]
+    sizes = torch.from_numpy(np.bincount(group))
+    starts = sizes.cumsum(0) - sizes
+    members = torch.from_numpy(np.argsort(group, kind="stable"))
+    member_scores, rows = _empty(*groups.shape, groups.device)
+    for query, (line, hits) in enumerate(zip(scores, groups, strict=True)):
+        hits = hits[hits >= 0]
+        count = sizes[hits].clamp(max=k)
+        within = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
+        found = members[starts[hits].repeat_interleave(count) + within][:k]
+        rows[query, : len(found)] = found
+        member_scores[query, : len(found)] = line[: len(hits)].repeat_interleave(count)[:k]
+    return member_scores, rows
+
+
+def _write_shard(path: Path, key: str, scores: torch.Tensor, rows: torch.Tensor) -> None:
+    try:
+        with replace_file(path) as new, new.open("wb") as file:
+            np.savez(file, key=np.array(key), scores=scores.numpy(), rows=rows.numpy())
+    except OSError as error:
+        reason = f"{path}: not written ({error.strerror or error}); make room or choose another folder and start again"
+        raise OSError(error.errno, f"{reason}: what is finished stays") from error
+
+
+def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Scores and rows of a shard; None where the file is lacking or, with a warning, damaged.
+
+    Reading compares each table with the checksum that the zip format keeps beside it.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as file:
+            if str(file["key"]) == key:
+                return torch.from_numpy(file["scores"]), torch.from_numpy(file["rows"])
+        error = "it belongs to another search"
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, RuntimeError) as damage:
+        error = f"cut off or damaged ({damage})"
+    logger.warning("%s: %s; these passages are searched again", path, error)
+    return None
+
+
+def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hits:
+    """Order the hits by score, then by id, both descending (as Python compares texts)."""
+    known, place = np.unique(rows.numpy(), return_inverse=True)
+    ids = np.array(["", *corpus.ids_at(known[known >= 0])], dtype=object)[int(known[0] >= 0) :]
+    place = place.reshape(rows.shape)
+    rank = np.empty(len(ids), dtype=np.int64)
+    rank[np.argsort(ids)] = np.arange(len(ids))
+    order = np.lexsort((-rank[place], -scores.numpy()), axis=1)
+    place = np.take_along_axis(place, order, axis=1)
+    return Hits(known[place], np.take_along_axis(scores.numpy(), order, axis=1), ids[place])
+
+
+# ---- what decides a result
 
 
 def _encoder_hash(encoder: Encoder) -> str:
@@ -314,13 +278,9 @@ def _encoder_hash(encoder: Encoder) -> str:
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    about |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
     config = {**encoder.backbone.config.to_dict(), "_name_or_path": None}
-    parts = {
-        "weights": weights.hexdigest(),
-        "tokenizer": tokenizer_hash(encoder.tokenizer),
-        "dense": str(encoder.dense),
-    }
-    return _digest({**about, **parts, "config": config})
+    return _digest({**about, "dense": str(encoder.dense), "config": config})
 
 
 def _digest(content: dict | list) -> str:

@@ -11,15 +11,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.writer import write_pairs
+from hybridlib.corpora.write import write_pairs
 from hybridlib.files import make_parent, parse_json, write_json
 
-CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table
+CHUNK = 10_000  # rows held as Python objects before they go into an Arrow file
 COUNTS = "counts.json"
 
 
@@ -40,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Limits:
+class TextLimits:
     """What the filters let through.
 
     Attributes:
@@ -54,7 +55,7 @@ class Limits:
     answer_within: int | None = None
 
 
-DEFAULT = Limits()
+DEFAULT = TextLimits()
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Counts:
 
     @classmethod
     def load(cls, folder: Path) -> Counts:
-        """Counts of a corpus written by this package.
+        """Read the counts of a corpus written by this package.
 
         Raises:
             FileNotFoundError: the folder has none.
@@ -88,73 +89,54 @@ class Counts:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no counts here; the folder was not written by `python -m hybridlib data`")
         content = parse_json(path.read_bytes(), path)
-        return cls(
-            content["read"], content["kept"], Counter(content["dropped"]), Counter(content["more"]), content["leaks"]
-        )
+        return cls(**content | {name: Counter(content[name]) for name in ("dropped", "more")})
 
 
-# ---- the filters, each true for a row that has to go
+def reason_to_drop(row: Row, limits: TextLimits) -> str | None:
+    """Name the first filter that takes a row out; None: it stays.
+
+    "empty": question or passage has nothing but white space. "no UTF-8": half of a surrogate pair in one of them.
+    "no answer": the data set marks the question as one that the passage does not answer. "query length", "passage
+    length": outside the limits. "answer not in passage": no short answer stands in the passage, or near enough to its
+    start; case and spacing aside.
+    """
+    if not row.query.strip() or not row.passage.strip():
+        return "empty"
+    if not (is_unicode(row.query) and is_unicode(row.passage)):
+        return "no UTF-8"
+    answers = None if row.answers is None else [_folded(answer) for answer in row.answers if answer.strip()]
+    if answers == []:
+        return "no answer"
+    if not _within(row.query, limits.query):
+        return "query length"
+    if not _within(row.passage, limits.passage):
+        return "passage length"
+    if answers is not None:
+        passage = _folded(row.passage[: limits.answer_within])
+        return None if any(answer in passage for answer in answers) else "answer not in passage"
+    return None
 
 
-def is_empty(row: Row, limits: Limits) -> bool:
-    """The question or the passage has nothing but white space."""
-    return not row.query.strip() or not row.passage.strip()
+def filtered(rows: Iterable[Row], limits: TextLimits, counts: Counts, limit: int | None = None) -> Iterator[Row]:
+    """Let through the rows that no filter takes, each pair of question and passage once; fills `counts`.
 
-
-def is_broken(row: Row, limits: Limits) -> bool:
-    """A text holds half of a surrogate pair and cannot be written as UTF-8."""
-    return not (is_unicode(row.query) and is_unicode(row.passage))
-
-
-def has_no_answer(row: Row, limits: Limits) -> bool:
-    """The data set marks the question as one that the passage does not answer."""
-    return row.answers is not None and not any(answer.strip() for answer in row.answers)
-
-
-def query_is_off_limits(row: Row, limits: Limits) -> bool:
-    """The question is shorter or longer than allowed."""
-    return not _within(row.query, limits.query)
-
-
-def passage_is_off_limits(row: Row, limits: Limits) -> bool:
-    """The passage is shorter or longer than allowed."""
-    return not _within(row.passage, limits.passage)
-
-
-def answer_is_missing(row: Row, limits: Limits) -> bool:
-    """None of the short answers stands in the passage, or not near enough to its start; case and spacing aside."""
-    if row.answers is None:
-        return False
-    passage = _folded(row.passage[: limits.answer_within])
-    return not any(_folded(answer) in passage for answer in row.answers if answer.strip())
-
-
-FILTERS = {
-    "empty": is_empty,
-    "no UTF-8": is_broken,
-    "no answer": has_no_answer,
-    "query length": query_is_off_limits,
-    "passage length": passage_is_off_limits,
-    "answer not in passage": answer_is_missing,
-}
-DUPLICATE = "duplicate"
-
-
-def filtered(rows: Iterable[Row], limits: Limits, counts: Counts) -> Iterator[Row]:
-    """The rows that every filter lets through, each pair of question and passage once; fills `counts`."""
+    limit: rows to let through at most; reading stops there.
+    """
     seen: set[int] = set()
     for row in rows:
         counts.read += 1
-        reason = next((name for name, takes in FILTERS.items() if takes(row, limits)), None)
+        reason = reason_to_drop(row, limits)
         if reason is None:
             pair = _digest(f"{row.query}\0{row.passage}")
-            reason = DUPLICATE if pair in seen else None
+            reason = "duplicate" if pair in seen else None
             seen.add(pair)
         if reason:
             counts.dropped[reason] += 1
-        else:
-            counts.kept += 1
-            yield row
+            continue
+        counts.kept += 1
+        yield row
+        if counts.kept == limit:
+            return
 
 
 def write_rows(
@@ -163,7 +145,7 @@ def write_rows(
     *,
     name: str,
     lang: str = "en",
-    limits: Limits = DEFAULT,
+    limits: TextLimits = DEFAULT,
     limit: int | None = None,
 ) -> tuple[ParallelPairs, Counts]:
     """Filter the rows and write them as a corpus; a question or passage that recurs is stored once.
@@ -179,83 +161,52 @@ def write_rows(
     counts = Counts()
     make_parent(Path(folder))
     with tempfile.TemporaryDirectory(prefix=".rows-", dir=Path(folder).parent) as temporary:
-        spool = _Spool(Path(temporary), name, lang)
-        for row in filtered(rows, limits, counts):
-            counts.more["negatives left out"] += spool.add(row, limits)
-            if counts.kept == limit:
-                break
-        spool.close()
+        records = _records(filtered(rows, limits, counts, limit), name, lang, limits, counts)
+        batches = _spooled(Path(temporary) / "records.arrow", records, lang)
         if not counts.kept:
             raise ValueError(f"{name}: none of {counts.read} rows is left, dropped were {dict(counts.dropped)}")
-        corpus = write_pairs(folder, name=name, **{part: spool.read(part) for part in ("queries", "passages", "pairs")})
+        pairs = ["query_id", "passage_id", "negatives", "source"]
+        corpus = write_pairs(
+            folder,
+            name=name,
+            queries=(pa.table(batch.select(["query_id", lang])).drop_null() for batch in batches),
+            passages=(pa.Table.from_struct_array(batch["new_passages"].flatten()) for batch in batches),
+            pairs=(pa.table(batch.select(pairs)) for batch in batches),
+        )
     counts.save(folder)
     return corpus, counts
 
 
-class _Spool:
-    """Three Arrow files that grow by a chunk of rows at a time."""
-
-    def __init__(self, folder: Path, name: str, lang: str) -> None:
-        self.folder, self.name = folder, name
-        text, ids = pa.string(), pa.list_(pa.string())
-        self.schemas = {
-            "queries": pa.schema([("query_id", text), (lang, text)]),
-            "passages": pa.schema([("passage_id", text), (lang, text)]),
-            "pairs": pa.schema([("query_id", text), ("passage_id", text), ("negatives", ids), ("source", text)]),
-        }
-        self.rows: dict[str, list[tuple]] = {part: [] for part in self.schemas}
-        self.seen: dict[str, set[int]] = {"queries": set(), "passages": set()}
-        self.writers = {part: pa.ipc.new_file(self._path(part), schema) for part, schema in self.schemas.items()}
-
-    def _path(self, part: str) -> str:
-        return str(self.folder / f"{part}.arrow")
-
-    def add(self, row: Row, limits: Limits) -> int:
-        """Take a row; gives how many of its negatives were no passage to keep."""
-        query, passage = self._text("queries", row.query), self._text("passages", row.passage)
+def _records(rows: Iterable[Row], name: str, lang: str, limits: TextLimits, counts: Counts) -> Iterator[dict]:
+    """The rows with ids for texts; a text stands only where it comes for the first time, as query or as passage."""
+    queries: set[int] = set()
+    passages: set[int] = set()
+    for row in rows:
         good = {
             text: None
             for text in row.negatives
             if text != row.passage and text.strip() and is_unicode(text) and _within(text, limits.passage)
         }
-        self._append("pairs", (query, passage, [self._text("passages", text) for text in good], self.name))
-        return len(row.negatives) - len(good)
+        counts.more["negatives left out"] += len(row.negatives) - len(good)
+        query, texts = _digest(row.query), {_digest(text): text for text in (row.passage, *good)}
+        passage_id, *negatives = (f"{name}:{digest:016x}" for digest in texts)
+        new = [{"passage_id": f"{name}:{d:016x}", lang: text} for d, text in texts.items() if d not in passages]
+        pair = {"query_id": f"{name}:{query:016x}", "passage_id": passage_id, "negatives": negatives, "source": name}
+        yield pair | {lang: None if query in queries else row.query, "new_passages": new}
+        queries.add(query)
+        passages.update(texts)
 
-    def _text(self, part: str, text: str) -> str:
-        digest = _digest(text)
-        identifier = f"{self.name}:{digest:016x}"
-        if digest not in self.seen[part]:
-            self.seen[part].add(digest)
-            self._append(part, (identifier, text))
-        return identifier
 
-    def _append(self, part: str, row: tuple) -> None:
-        self.rows[part].append(row)
-        if len(self.rows[part]) == CHUNK:
-            self._flush(part)
-
-    def _flush(self, part: str) -> None:
-        schema = self.schemas[part]
-        if self.rows[part]:
-            arrays = [
-                pa.array(column, kind)
-                for column, kind in zip(zip(*self.rows[part], strict=True), schema.types, strict=True)
-            ]
-            self.writers[part].write_table(pa.table(arrays, schema=schema))
-            self.rows[part] = []
-
-    def close(self) -> None:
-        """Write what is left."""
-        for part, writer in self.writers.items():
-            self._flush(part)
-            writer.close()
-
-    def read(self, part: str) -> Iterator[pa.Table]:
-        """The chunks written, memory-mapped."""
-        with pa.memory_map(self._path(part)) as mapped:
-            reader = pa.ipc.open_file(mapped)
-            for i in range(reader.num_record_batches):
-                yield pa.Table.from_batches([reader.get_batch(i)])
+def _spooled(path: Path, records: Iterable[dict], lang: str) -> list[pa.RecordBatch]:
+    """Write the records to a file, some thousands at a time, and map it."""
+    text, records = pa.string(), iter(records)
+    passages = pa.list_(pa.struct({"passage_id": text, lang: text}))
+    pair = {"query_id": text, "passage_id": text, "negatives": pa.list_(text), "source": text}
+    schema = pa.schema(pair | {lang: text, "new_passages": passages})
+    with pa.ipc.new_file(path, schema) as writer:
+        while chunk := list(islice(records, CHUNK)):
+            writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
 
 
 def _digest(text: str) -> int:

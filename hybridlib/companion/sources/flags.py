@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import pandas as pd
 
-from hybridlib.companion.sources.languages import check_language, script_of, scripts
+from hybridlib.companion.sources.languages import DENSITY, check_language, script_of, scripts
 
 FLAGS = ("empty", "copied", "repeated", "length", "wrong_script")
-
-# Characters of a text for one character of its English version: medians over XQuAD's questions and paragraphs (zh) and
-# LASER's Tatoeba test set (ja, ko). In 22 other languages these medians lie between 0.75 and 1.35.
-DENSITY = {"ja": 0.46, "ko": 0.52, "zh": 0.31}
 
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
-class Limits:
+class FlagLimits:
     """From where on a text is flagged.
 
     Of 29,779 human translations these limits, chosen on the same texts, flag 8 wrongly, for Latin phrases and for words
@@ -58,33 +52,33 @@ class Limits:
 
 
 def find_flags(
-    source: str, text: str, *, lang: str, source_lang: str = "en", limits: Limits | None = None
+    source: str, text: str, *, lang: str, source_lang: str = "en", limits: FlagLimits | None = None
 ) -> tuple[str, ...]:
-    """What is wrong with `text` as a translation of `source` into `lang`: some of FLAGS in their order, often none.
+    """Judge `text` as a translation of `source` into `lang`: what is wrong, some of FLAGS in their order, often none.
 
     An empty text has that flag alone; beside a source without a letter or digit nothing else can be judged.
 
     Raises:
         ValueError: an unknown language.
     """
-    limits = limits or Limits()
+    limits = limits or FlagLimits()
     check_language(source_lang)
-    own = scripts(lang)
-    source, text = (unicodedata.normalize("NFKC", one) for one in (source, text))
+    expected_scripts = scripts(lang)
+    source, text = unicodedata.normalize("NFKC", source), unicodedata.normalize("NFKC", text)
     if not text.strip() or _bare(source) and not _bare(text):
         return ("empty",)
     if not _bare(source):
         return ()
-    found = {
+    raised = {
         "copied": is_copied(source, text, limits),
         "repeated": has_loop(text, limits) and not has_loop(source, limits),
         "length": not _length_fits(len(source), len(text), source_lang, lang, limits),
-        "wrong_script": _in_wrong_script(source, text, own, DENSITY.get(lang, 1.0), limits),
+        "wrong_script": _in_wrong_script(source, text, expected_scripts, DENSITY.get(lang, 1.0), limits),
     }
-    return tuple(flag for flag in FLAGS if found.get(flag))
+    return tuple(flag for flag in FLAGS if raised.get(flag))
 
 
-def is_copied(source: str, text: str, limits: Limits) -> bool:
+def is_copied(source: str, text: str, limits: FlagLimits) -> bool:
     """Whether the text is the source again, or most of the source's words without a capital recur in it."""
     if _may_be_name(source, limits):
         return False
@@ -95,7 +89,7 @@ def is_copied(source: str, text: str, limits: Limits) -> bool:
     return len(words) > limits.few_words + 1 and len(recurring) > limits.same_words * len(words)
 
 
-def has_loop(text: str, limits: Limits) -> bool:
+def has_loop(text: str, limits: FlagLimits) -> bool:
     """Whether a unit with a letter in it follows itself `repeats` times or more."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     for period in _distances(text, limits.loop_characters // 2):
@@ -114,27 +108,27 @@ def has_loop(text: str, limits: Limits) -> bool:
 
 def _distances(text: str, n: int) -> set[int]:
     """How far apart equal n-grams that follow each other are: in a loop at least one of them stands a period apart."""
-    last, found = {}, set()
+    last, distances = {}, set()
     for place in range(len(text) - n + 1):
         gram = text[place : place + n]
         if gram in last:
-            found.add(place - last[gram])
+            distances.add(place - last[gram])
         last[gram] = place
-    return found
+    return distances
 
 
-def _length_fits(source: int, text: int, source_lang: str, lang: str, limits: Limits) -> bool:
+def _length_fits(source: int, text: int, source_lang: str, lang: str, limits: FlagLimits) -> bool:
     density = DENSITY.get(lang, 1.0)
     expected, slack = source * density / DENSITY.get(source_lang, 1.0), limits.length_slack * density
     return expected / limits.length_ratio - slack <= text <= expected * limits.length_ratio + slack
 
 
-def _in_wrong_script(source: str, text: str, own: frozenset[str], density: float, limits: Limits) -> bool:
+def _in_wrong_script(source: str, text: str, expected: frozenset[str], density: float, limits: FlagLimits) -> bool:
     known = {word.casefold() for word in _WORD.findall(source)}
     inside = outside = 0.0
     for script, letters in groupby(text, key=script_of):
         run = "".join(letters)
-        if script in own:
+        if script in expected:
             inside += len(run) / density
         elif script is not None and run.casefold() not in known:
             outside += len(run)
@@ -143,7 +137,7 @@ def _in_wrong_script(source: str, text: str, own: frozenset[str], density: float
     return inside < limits.script_share * (inside + outside)
 
 
-def _may_be_name(source: str, limits: Limits) -> bool:
+def _may_be_name(source: str, limits: FlagLimits) -> bool:
     return len(_WORD.findall(source)) <= limits.few_words or not _uncapitalised(source)
 
 
@@ -154,58 +148,3 @@ def _uncapitalised(text: str) -> list[str]:
 def _bare(text: str) -> str:
     """The letters and digits of a text, without their case."""
     return "".join(filter(str.isalnum, text.casefold()))
-
-
-# ---- how well the flags do
-
-
-def damage(kind: str, source: str, text: str, foreign: str) -> str:
-    """A good translation spoiled as machine translation spoils it, so that the flag `kind` should be raised.
-
-    Args:
-        kind: "empty"; "copied" (the source); "repeated" (it begins well and loops over its last words); "length" (it
-            stops after a tenth); "wrong_script" (`foreign`).
-        foreign: the same in a language of another script.
-    """
-    if kind not in FLAGS:
-        raise ValueError(f"kind is {kind!r}: give one of {' '.join(FLAGS)}")
-    half = text[: len(text) // 2 + 1]
-    unit = half[-15:].strip() + " "
-    spoiled = {"empty": " .", "copied": source, "repeated": half + " " + unit * 8, "wrong_script": foreign}
-    return spoiled.get(kind, text[: len(text) // 10])
-
-
-def rates(
-    texts: Mapping[str, Sequence[str]], *, source: str = "en", damage_every: int = 1, limits: Limits | None = None
-) -> pd.DataFrame:
-    """How often the flags are raised on good translations and on damaged ones.
-
-    Args:
-        texts: language -> texts, the same in every language; a language of another script than each must be among them.
-        damage_every: damage only one text in so many, since there are five ways to damage each.
-
-    Returns:
-        A row per language other than the source's: lang; texts, and how many of them have any flag (false alarms);
-        damaged, and per flag how many of the texts damaged that way have that flag.
-
-    Raises:
-        ValueError: a language has none of another script beside it.
-    """
-    rows = []
-    for lang in (lang for lang in texts if lang != source):
-        options = {"lang": lang, "source_lang": source, "limits": limits}
-        good = list(zip(texts[source], texts[lang], texts[_other_script(lang, texts, source)], strict=True))
-        alarms = sum(bool(find_flags(one, text, **options)) for one, text, _ in good)
-        some = good[::damage_every]
-        counts = {"lang": lang, "texts": len(good), "false alarms": alarms, "damaged": len(some)}
-        for kind in FLAGS:
-            counts[kind] = sum(kind in find_flags(each[0], damage(kind, *each), **options) for each in some)
-        rows.append(counts)
-    return pd.DataFrame(rows)
-
-
-def _other_script(lang: str, texts: Mapping[str, Sequence[str]], source: str) -> str:
-    others = [other for other in texts if other != source and not scripts(other) & scripts(lang)]
-    if not others:
-        raise ValueError(f"texts have no language beside {source!r} in another script than {lang!r}: add one")
-    return others[0]

@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from hybridlib.corpora.base import Benchmark, ParallelPairs, data_folder
+from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
-from hybridlib.corpora.streams import part_of
-from hybridlib.files import fetch, read_bytes
+from hybridlib.corpora.write import part_of
+from hybridlib.files import local_or_hub, read_bytes
 
 SETS = ("xquad-r", "mlqa-r", "miracl")
 MIRACL_LANGUAGES = tuple("ar bn de en es fa fi fr hi id ja ko ru sw te th yo zh".split())
-CHUNK = 50_000  # texts looked at at a time
+CHUNK = 50_000  # texts compared at a time
 
 
 class _Characters(dict):
@@ -39,14 +40,14 @@ _CHARACTERS = _Characters()
 
 
 def normalised(text: str) -> str:
-    """The text as it is compared: NFKC, without case and punctuation, one space between words."""
+    """Write a text as it is compared: NFKC, without case and punctuation, one space between words."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_CHARACTERS).split())
 
 
 def digest(text: str) -> int:
-    """64 bits of the normalised text; 0 for one that has nothing but punctuation, which is no leak."""
-    same = normalised(text)
-    return int.from_bytes(hashlib.blake2b(same.encode(errors="replace"), digest_size=8).digest()) if same else 0
+    """Hash the normalised text to 64 bits; 0 for one that has nothing but punctuation, which is no leak."""
+    compared = normalised(text).encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(compared, digest_size=8).digest()) if compared else 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Protected:
         """Protect the questions and candidates of a benchmark."""
         self.add(f"{benchmark.name} question", _texts(benchmark.queries["text"]))
         self.add(f"{benchmark.name} passage", _texts(benchmark.candidates["text"]))
+
+    def labels(self, text: str | None) -> list[str]:
+        """Name the sets that have the text."""
+        key = digest(text) if text else 0  # which is in no set
+        return [label for label, digests in self.texts.items() if key in digests]
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,13 @@ class Leaks:
         return bool(self.queries.any() or self.passages.any())
 
 
-def protect(names: Iterable[str], *, folder: Path | None = None) -> Protected:
-    """Questions, candidate sentences and paragraphs of XQuAD-R and MLQA-R, questions of MIRACL dev.
+def protect(names: Iterable[str]) -> Protected:
+    """Read questions, candidate sentences and paragraphs of XQuAD-R and MLQA-R, and questions of MIRACL dev.
+
+    Files in $HYBRIDLIB_DATA come first; what is not there is downloaded.
 
     Args:
         names: some of `SETS`. MIRACL's passages are a whole Wikipedia and are not looked at.
-        folder: local copies; default $HYBRIDLIB_DATA. What is not there is downloaded.
 
     Raises:
         ValueError: an unknown name, a damaged file.
@@ -98,11 +105,11 @@ def protect(names: Iterable[str], *, folder: Path | None = None) -> Protected:
         if name not in SETS:
             raise ValueError(f"unknown evaluation set {name!r}; choose from {', '.join(SETS)}")
         if name == "miracl":
-            protected.add("miracl question", miracl_questions(folder or data_folder()))
+            protected.add("miracl question", _miracl_questions())
             continue
-        benchmark = load_lareqa(name, folder=folder)
+        benchmark = load_lareqa(name)
         protected.add_benchmark(benchmark)
-        protected.add(f"{name} passage", _paragraphs(benchmark, load_lareqa(name, folder=folder, with_paragraph=True)))
+        protected.add(f"{name} passage", _paragraphs(benchmark, load_lareqa(name, with_paragraph=True)))
     return protected
 
 
@@ -114,9 +121,9 @@ def find_leaks(corpus: ParallelPairs, protected: Protected) -> Leaks:
         mask = np.zeros(len(table), dtype=bool)
         for lang in (column for column in corpus.languages if column in table.column_names):
             for row, text in enumerate(_texts(table[lang])):
-                found = _labels(text, protected)
-                mask[row] |= bool(found)
-                counts.update((part, lang, label) for label in found)
+                labels = protected.labels(text)
+                mask[row] |= bool(labels)
+                counts.update((part, lang, label) for label in labels)
         masks.append(mask)
     return Leaks(*masks, counts)
 
@@ -130,13 +137,11 @@ def without(corpus: ParallelPairs, leaks: Leaks, folder: Path) -> ParallelPairs:
     return part_of(corpus, folder, queries=~leaks.queries, passages=~leaks.passages)
 
 
-def miracl_questions(folder: Path | None) -> Iterator[str]:
-    """MIRACL's dev questions: `<folder>/miracl-dev/topics.miracl-v1.0-<lang>-dev.tsv[.gz]`, else from the hub."""
+def _miracl_questions() -> Iterator[str]:
+    """MIRACL's dev questions: miracl-dev/topics.miracl-v1.0-<lang>-dev.tsv of $HYBRIDLIB_DATA, else from the hub."""
     for lang in MIRACL_LANGUAGES:
         name = f"topics.miracl-v1.0-{lang}-dev.tsv"
-        local = [Path(folder) / "miracl-dev" / f"{name}{ending}" for ending in ("", ".gz")] if folder else []
-        path = next((path for path in local if path.is_file()), None)
-        path = path or fetch("miracl/miracl", f"miracl-v1.0-{lang}/topics/{name}")
+        path = local_or_hub(f"miracl-dev/{name}", "miracl/miracl", f"miracl-v1.0-{lang}/topics/{name}")
         for number, line in enumerate(read_bytes(path).decode("utf-8").rstrip("\n").split("\n"), 1):
             _, tab, question = line.partition("\t")
             if not tab:
@@ -144,12 +149,7 @@ def miracl_questions(folder: Path | None) -> Iterator[str]:
             yield question
 
 
-def _labels(text: str | None, protected: Protected) -> list[str]:
-    key = digest(text) if text else 0  # which is in no set
-    return [label for label, texts in protected.texts.items() if key in texts]
-
-
-def _texts(column) -> Iterator[str | None]:
+def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
     for start in range(0, len(column), CHUNK):
         yield from column.slice(start, CHUNK).to_pylist()
 

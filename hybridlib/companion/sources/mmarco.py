@@ -1,12 +1,10 @@
 """mMARCO: MS MARCO's passages and queries in 14 languages under the same ids, and its training triples of ids.
 
 Files of unicamp-dl/mmarco (Bonifacio et al. 2021, arXiv 2108.13897; version 2, Google Translate), tab-separated and
-without header: `data/google/collections/<language>_collection.tsv` (id, passage), `data/google/queries/train/
-<language>_queries.train.tsv` (id, query), `data/triples.train.ids.small.tsv` (query, positive, negative). Table 9
-counts triples; here a query and its positive are one pair, with its negatives in a list.
+without header: passages (id, passage) and queries (id, query) of each language, and triples (query, positive,
+negative). Table 9 counts triples; here a query and its positive are one pair, with its negatives in a list.
 
-Texts go from the files to the corpus as Arrow tables, a language after the other: memory holds ids (some 60 bytes for
-each triple while they are grouped, 2.4 GB for all of them), never the texts.
+Texts go from the files to the corpus as Arrow tables, a language after the other: memory holds ids, never the texts.
 """
 
 from __future__ import annotations
@@ -16,80 +14,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from hybridlib.companion.sources.filters import DEFAULT, Counts, Limits
+from hybridlib.companion.sources.filters import DEFAULT, Counts, TextLimits
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.writer import write_pairs
+from hybridlib.corpora.write import write_pairs
 from hybridlib.files import make_parent
 
 NAME = "mmarco"
-REPO = "unicamp-dl/mmarco"
-REVISION = "6d039c4638c0ba3e46a9cb7b498b145e7edc6230"
-TRIPLES = "data/triples.train.ids.small.tsv"
-LANGUAGES = {
-    "ar": "arabic",
-    "de": "german",
-    "en": "english",
-    "es": "spanish",
-    "fr": "french",
-    "hi": "hindi",
-    "id": "indonesian",
-    "it": "italian",
-    "ja": "japanese",
-    "nl": "dutch",
-    "pt": "portuguese",
-    "ru": "russian",
-    "vi": "vietnamese",
-    "zh": "chinese",
-}
-TABLE_9 = ("ar", "de", "en", "es", "hi", "ru", "zh")
-# Bytes of the files, as ir_datasets states them (its registry of mMARCO version 2; no entry for English).
-TRIPLES_BYTES = 905_211_990
-QUERIES_BYTES = {"ar": 51_869_220, "de": 39_404_290, "es": 41_464_870, "hi": 82_511_017, "ru": 62_396_828}
-QUERIES_BYTES |= {"zh": 31_567_548}
-PASSAGES_BYTES = {"ar": 4_664_307_196, "de": 3_488_187_566, "es": 3_571_559_558, "hi": 7_649_320_531}
-PASSAGES_BYTES |= {"ru": 5_769_514_997, "zh": 2_720_255_044}
-BLOCK = 1 << 24  # bytes of a file read at once
+BLOCK = 1 << 20  # bytes of a file read at once; Arrow reads some dozen blocks ahead
+TRIPLES = 4_000_000  # triples held until they are cut to the first negatives of each pair
 CHUNK = 50_000  # texts written at once
-
-
-def files(languages: Sequence[str]) -> tuple[str, ...]:
-    """Paths in the repository of what these languages need."""
-    return (TRIPLES, *(path(lang) for lang in languages for path in (queries_file, passages_file)))
-
-
-def queries_file(lang: str) -> str:
-    """Path of the training queries in a language."""
-    return f"data/google/queries/train/{LANGUAGES[lang]}_queries.train.tsv"
-
-
-def passages_file(lang: str) -> str:
-    """Path of the passages in a language."""
-    return f"data/google/collections/{LANGUAGES[lang]}_collection.tsv"
-
-
-def known_sizes() -> dict[str, int]:
-    """Bytes of those files whose size is known without asking the hub."""
-    sizes = {queries_file(lang): size for lang, size in QUERIES_BYTES.items()}
-    return {TRIPLES: TRIPLES_BYTES, **sizes, **{passages_file(lang): size for lang, size in PASSAGES_BYTES.items()}}
 
 
 def write(
     output: Path,
-    paths: Mapping[str, Path],
-    languages: Sequence[str],
+    triples: Path,
+    texts: Mapping[str, Sequence[Path]],
     *,
     limit: int | None = None,
-    limits: Limits = DEFAULT,
+    limits: TextLimits = DEFAULT,
     negatives: int = 8,
 ) -> ParallelPairs:
     """Write the pairs of the triples with their texts in every language that has them.
 
     Args:
-        paths: of each of `files(languages)`, the local file.
+        triples: the file of triples.
+        texts: language -> the files of its queries and of its passages.
         limit: triples to read, from the start of their file; None: all.
         limits: a text outside of them is lacking in its language; a pair needs a query and a passage in some language.
         negatives: explicit negatives kept per pair, the first ones.
@@ -97,26 +51,26 @@ def write(
     Raises:
         ValueError: a file is not tab-separated as it should be; no pair is left.
     """
-    counts = Counts()
-    pairs, lists = _grouped(_triples(paths[TRIPLES], limit), negatives)
-    counts.read = len(pairs)
-    query_ids, passage_ids = np.unique(pairs[:, 0]), np.unique(np.r_[pairs[:, 1], lists.ravel()])
-    passage_ids = passage_ids[passage_ids >= 0]  # -1 fills the lists
+    rows = first_negatives(_triples(triples, limit), negatives)
+    if not len(rows):
+        raise ValueError(f"{triples}: there is no triple in it; get it again")
+    counts = Counts(read=len(rows.drop_duplicates(["query", "positive"])))
+    query_ids, passage_ids = np.unique(rows["query"]), np.unique(rows[["positive", "negative"]])
     make_parent(Path(output))
     with tempfile.TemporaryDirectory(prefix=".mmarco-", dir=Path(output).parent) as temporary:
-        queries = _Texts(query_ids, "query_id", Path(temporary) / "q", limits.query, counts)
-        passages = _Texts(passage_ids, "passage_id", Path(temporary) / "p", limits.passage, counts)
-        for lang in languages:
-            queries.read(lang, paths[queries_file(lang)])
-            passages.read(lang, paths[passages_file(lang)])
-        whole = queries.has(pairs[:, 0]) & passages.has(pairs[:, 1])
-        counts.dropped["no text"] = int(np.count_nonzero(~whole))
-        counts.kept = int(np.count_nonzero(whole))
+        queries = _Texts("query", query_ids, limits.query, Path(temporary), counts)
+        passages = _Texts("passage", passage_ids, limits.passage, Path(temporary), counts)
+        for lang, (query_file, passage_file) in texts.items():
+            queries.read(lang, query_file)
+            passages.read(lang, passage_file)
+        rows = rows[rows["query"].isin(queries.present) & rows["positive"].isin(passages.present)]
+        counts.kept = len(rows.drop_duplicates(["query", "positive"]))
+        counts.dropped["no text"] = counts.read - counts.kept
         if not counts.kept:
             raise ValueError(f"{NAME}: none of {counts.read} pairs has its texts, dropped were {dict(counts.more)}")
-        lists = np.where(passages.has(lists), lists, -1)
-        tables = {"queries": queries.tables(), "passages": passages.tables()}
-        corpus = write_pairs(output, name=NAME, **tables, pairs=_pair_tables(pairs[whole], lists[whole]))
+        useful = rows["negative"].isin(passages.present) & (rows["negative"] != rows["positive"])
+        pairs = [_pair_table(rows, useful)]
+        corpus = write_pairs(output, name=NAME, queries=queries.tables(), passages=passages.tables(), pairs=pairs)
     counts.save(output)
     return corpus
 
@@ -124,115 +78,115 @@ def write(
 # ---- triples
 
 
-def _triples(path: Path, limit: int | None) -> np.ndarray:
-    """Ids of query, positive and negative, (triples, 3) int32."""
-    kinds = {name: pa.int32() for name in ("query", "positive", "negative")}
-    parts, n = [], 0
-    for batch in _tsv(path, kinds):
-        parts.append(np.stack([column.to_numpy() for column in batch.columns], axis=1))
-        n += len(batch)
-        if limit is not None and n >= limit:
-            break
-    if not n:
-        raise ValueError(f"{path}: there is no triple in it; get it again")
-    return np.concatenate(parts)[:limit]
+def _triples(path: Path, limit: int | None) -> Iterator[pd.DataFrame]:
+    left = np.inf if limit is None else limit
+    for batch in _tsv(path, {"query": pa.int32(), "positive": pa.int32(), "negative": pa.int32()}):
+        yield batch.slice(0, min(left, len(batch))).to_pandas()
+        left -= len(batch)
+        if left <= 0:
+            return
 
 
-def _grouped(triples: np.ndarray, negatives: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (pairs, 2) in ascending order and their first negatives (pairs, negatives), -1 where there are fewer."""
-    keys = triples[:, 0].astype(np.int64) << 32 | triples[:, 1]
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    place = np.arange(len(keys)) - np.repeat(starts, np.diff(np.r_[starts, len(keys)]))
-    kept = place < negatives
-    lists = np.full((len(starts), negatives), -1, dtype=np.int32)
-    group = np.cumsum(np.r_[0, keys[1:] != keys[:-1]])
-    lists[group[kept], place[kept]] = triples[order[kept], 2]
-    return triples[order[starts], :2], lists
+def first_negatives(triples: Iterator[pd.DataFrame], count: int) -> pd.DataFrame:
+    """Keep the first `count` triples of each query and positive: query, positive, negative, sorted by the first two.
+
+    mMARCO has some 75 triples for each pair, so what is kept stays small beside the file.
+    """
+    parts: list[pd.DataFrame] = []
+    held = 0
+    for part in triples:
+        parts.append(part)
+        held += len(part)
+        if held >= TRIPLES:
+            parts = [_first(parts, count)]
+            held = 0
+    return _first(parts, count).sort_values(["query", "positive"], kind="stable", ignore_index=True)
 
 
-def _pair_tables(pairs: np.ndarray, lists: np.ndarray) -> Iterator[pa.Table]:
-    for start in range(0, len(pairs), CHUNK):
-        some, others = pairs[start : start + CHUNK], lists[start : start + CHUNK]
-        others = np.where(others == some[:, 1:], -1, others)  # a positive among its own negatives
-        lengths = (others >= 0).sum(axis=1)
-        offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
-        yield pa.table(
-            {
-                "query_id": _names(some[:, 0]),
-                "passage_id": _names(some[:, 1]),
-                "negatives": pa.ListArray.from_arrays(offsets, _names(others[others >= 0])),
-                "source": pa.array([NAME] * len(some)),
-            }
-        )
+def _first(parts: list[pd.DataFrame], count: int) -> pd.DataFrame:
+    triples = pd.concat(parts, ignore_index=True)
+    pairs = triples["query"].to_numpy(np.int64) << 32 | triples["positive"]  # one key needs half the memory of two
+    return triples[triples.groupby(pairs, sort=False).cumcount() < count]
 
 
-def _names(ids: np.ndarray) -> pa.Array:
+def _pair_table(rows: pd.DataFrame, useful: pd.Series) -> pa.Table:
+    """Make the pairs that `write_pairs` takes; rows of a pair lie together, its list has the `useful` negatives."""
+    starts = np.flatnonzero(~rows.duplicated(["query", "positive"]))
+    offsets = np.r_[0, np.cumsum(useful)][np.r_[starts, len(rows)]]
+    pairs = rows.iloc[starts]
+    return pa.table(
+        {
+            "query_id": _ids(pairs["query"]),
+            "passage_id": _ids(pairs["positive"]),
+            "negatives": pa.ListArray.from_arrays(offsets.astype(np.int32), _ids(rows["negative"][useful])),
+            "source": [NAME] * len(pairs),
+        }
+    )
+
+
+def _ids(numbers: np.ndarray | pd.Series) -> pa.Array:
     """Ids as they stand in the corpus, `mmarco:<number>`; a query's and a passage's number have nothing in common."""
-    return pc.binary_join_element_wise(pa.scalar(NAME), pa.array(ids).cast(pa.string()), ":")
+    return pc.binary_join_element_wise(NAME, pa.array(numbers).cast(pa.string()), ":")
 
 
 # ---- texts
 
 
 class _Texts:
-    """The needed queries or passages: a file of Arrow per language, and where in it the text of each id lies."""
+    """The needed queries or passages: a file of Arrow per language, and the row in it of each id's text."""
 
-    def __init__(self, ids: np.ndarray, key: str, stem: Path, bounds: tuple[int, int], counts: Counts) -> None:
-        self.ids, self.key, self.stem, self.bounds, self.counts = ids, key, stem, bounds, counts
+    def __init__(self, kind: str, ids: np.ndarray, bounds: tuple[int, int], folder: Path, counts: Counts) -> None:
+        self.kind, self.ids, self.bounds, self.folder, self.counts = kind, ids, bounds, folder, counts
         self.rows: dict[str, np.ndarray] = {}  # language -> row of each id in its file, -1: it has none
 
     def read(self, lang: str, path: Path) -> None:
         """Copy the needed texts of a language that are within bounds."""
-        rows = np.full(len(self.ids), -1, dtype=np.int32)
-        wanted, n, found = pa.array(self.ids), 0, np.zeros(len(self.ids), dtype=bool)
-        schema = pa.schema([("text", pa.string())])
-        with pa.ipc.new_file(self._path(lang), schema) as writer:
+        rows, needed, kept = np.full(len(self.ids), -1, dtype=np.int32), 0, 0
+        with pa.ipc.new_file(self._path(lang), pa.schema({"text": pa.string()})) as writer:
             for batch in _tsv(path, {"id": pa.int32(), "text": pa.string()}):
-                batch = batch.filter(pc.is_in(batch["id"], value_set=wanted))
-                found[np.searchsorted(self.ids, batch["id"].to_numpy())] = True
-                batch = batch.filter(self._good(batch["text"]))
-                rows[np.searchsorted(self.ids, batch["id"].to_numpy())] = np.arange(n, n + len(batch))
-                n += len(batch)
-                if len(batch):
-                    writer.write_batch(pa.record_batch([batch["text"]], schema=schema))
+                ids = batch["id"].to_numpy()
+                places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+                wanted = self.ids[places] == ids
+                good = wanted & _within(batch["text"], self.bounds)
+                rows[places[good]] = np.arange(kept, kept + good.sum())
+                writer.write_batch(batch.select(["text"]).filter(pa.array(good)))
+                needed, kept = needed + int(wanted.sum()), kept + int(good.sum())
         self.rows[lang] = rows
-        what = self.key.removesuffix("_id")
-        self.counts.more[f"{what} not in the file, {lang}"] += int(np.count_nonzero(~found))
-        self.counts.more[f"{what} length, {lang}"] += int(np.count_nonzero(found & (rows < 0)))
+        self.counts.more[f"{self.kind} not in the file, {lang}"] += len(self.ids) - needed
+        self.counts.more[f"{self.kind} length, {lang}"] += needed - kept
 
-    def _good(self, texts: pa.Array) -> pa.Array:
-        lengths = pc.utf8_length(pc.utf8_trim_whitespace(texts))
-        return pc.and_(pc.greater_equal(lengths, max(1, self.bounds[0])), pc.less_equal(lengths, self.bounds[1]))
-
-    def _path(self, lang: str) -> str:
-        return f"{self.stem}-{lang}.arrow"
-
-    def has(self, ids: np.ndarray) -> np.ndarray:
-        """True where an id has a text in some language; the shape of `ids`."""
-        spoken = np.any([rows >= 0 for rows in self.rows.values()], axis=0)
-        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return (self.ids[place] == ids) & spoken[place]
+    @property
+    def present(self) -> np.ndarray:
+        """The ids that have a text in some language."""
+        return self.ids[np.any([rows >= 0 for rows in self.rows.values()], axis=0)]
 
     def tables(self) -> Iterator[pa.Table]:
-        """Id and a column per language, of the ids that have a text."""
-        spoken = np.flatnonzero(np.any([rows >= 0 for rows in self.rows.values()], axis=0))
-        columns = {lang: self._column(lang) for lang in self.rows}
-        for start in range(0, len(spoken), CHUNK):
-            some = spoken[start : start + CHUNK]
-            table = {self.key: _names(self.ids[some])}
-            for lang, column in columns.items():
-                rows = self.rows[lang][some]
-                table[lang] = column.take(pa.array(rows, mask=rows < 0))
-            yield pa.table(table)
+        """Give id and a column per language, of the ids that have a text."""
+        places = np.searchsorted(self.ids, self.present)
+        columns = {lang: pa.ipc.open_file(pa.memory_map(self._path(lang))).read_all()["text"] for lang in self.rows}
+        for start in range(0, len(places), CHUNK):
+            some = places[start : start + CHUNK]
+            texts = {lang: _taken(column, self.rows[lang][some]) for lang, column in columns.items()}
+            yield pa.table({f"{self.kind}_id": _ids(self.ids[some]), **texts})
 
-    def _column(self, lang: str) -> pa.ChunkedArray:
-        return pa.ipc.open_file(pa.memory_map(self._path(lang))).read_all()["text"]
+    def _path(self, lang: str) -> str:
+        return str(self.folder / f"{self.kind}-{lang}.arrow")
+
+
+def _within(texts: pa.Array, bounds: tuple[int, int]) -> np.ndarray:
+    lengths = pc.utf8_length(pc.utf8_trim_whitespace(texts)).to_numpy()
+    return (lengths >= max(1, bounds[0])) & (lengths <= bounds[1])
+
+
+def _taken(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
+    """Values of these rows, null for -1. Only the stretch between them is touched: `take` copies it into one chunk."""
+    present = rows[rows >= 0]
+    start, stop = (present.min(), present.max() + 1) if len(present) else (0, 0)
+    return column.slice(start, stop - start).take(pa.array(rows - start, mask=rows < 0))
 
 
 def _tsv(path: Path, kinds: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-    """Batches of a tab-separated file without header or quoting.
+    """Read batches of a tab-separated file without header or quoting.
 
     Raises:
         ValueError: a line has another number of columns, an id is no number, the text is not UTF-8; names the file.

@@ -18,13 +18,9 @@ _NO_END = frozenset(_TITLES.split())
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text in order, white space in them reduced to single spaces; none for an empty text."""
-    parts, start = [], 0
-    for match in _END.finditer(text):
-        if not _goes_on(text, match):
-            parts.append(text[start : match.end()])
-            start = match.end()
-    parts.append(text[start:])
+    """Cut a text into sentences, white space in them reduced to single spaces; none for an empty text."""
+    ends = [match.end() for match in _END.finditer(text) if not _goes_on(text, match)]
+    parts = (text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True))
     return [sentence for sentence in (" ".join(part.split()) for part in parts) if sentence]
 
 
@@ -40,7 +36,7 @@ def _goes_on(text: str, match: re.Match) -> bool:
 
 
 def cut(text: str, limit: int, count: Callable[[Sequence[str]], Sequence[int]]) -> list[str]:
-    """A text without white space at its ends as pieces of at most `limit` tokens, cut at spaces, else inside a word.
+    """Cut a text without white space at its ends into pieces of at most `limit` tokens, at spaces, else inside a word.
 
     Args:
         count: number of tokens of each of some texts; that of words is taken to add up.
@@ -49,18 +45,14 @@ def cut(text: str, limit: int, count: Callable[[Sequence[str]], Sequence[int]]) 
         ValueError: one character has more tokens than `limit`.
     """
     words = text.split(" ")
-    if len(words) == 1:
-        return _cut_word(text, limit, count)
-    pieces, size = [], limit + 1
-    for word, length in zip(words, count(words), strict=True):
-        if length > limit:
-            pieces += _cut_word(word, limit, count)
-            size = limit + 1
-        elif size + length > limit:
-            pieces.append(word)
+    parts = [part for word in words for part in _cut_word(word, limit, count)]
+    pieces, size = [], limit
+    for part, length in zip(parts, count(parts), strict=True):
+        if size + length > limit:
+            pieces.append(part)
             size = length
         else:
-            pieces[-1] += " " + word
+            pieces[-1] += " " + part
             size += length
     return pieces
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,15 +25,16 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from hybridlib.companion.sources.flags import FLAGS, Limits, find_flags
+from hybridlib.companion.sources.flags import FLAGS, FlagLimits, find_flags
 from hybridlib.companion.sources.translator import TranslationSettings, Translator
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.files import make_parent, replace_file, write_json
 
-__all__ = ["Translated", "TranslationSettings", "Translator", "judge", "translate_pairs"]
+__all__ = ["Translated", "TranslationSettings", "Translator", "translate_pairs"]
 
 RECIPE = 1  # raised when the code comes to translate otherwise with the same settings
 PAUSE = 0.5  # seconds until a shard that another process is at is looked at again
+KEYS = {"queries": "query_id", "passages": "passage_id"}
 _ROWS = pa.schema(
     [("side", pa.string()), ("id", pa.string()), ("lang", pa.string()), ("text", pa.string())]
     + [(flag, pa.bool_()) for flag in FLAGS]
@@ -56,34 +57,6 @@ class Translated:
     counts: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """Rows of the queries or of the passages to be translated into one language, and where the result goes."""
-
-    side: str
-    lang: str
-    rows: np.ndarray
-    path: Path
-
-    def source(self, pairs: ParallelPairs, source: str) -> tuple[list[str], list[str]]:
-        """Ids and texts."""
-        table = getattr(pairs, self.side)
-        return table[_key(self.side)].take(self.rows).to_pylist(), table[source].take(self.rows).to_pylist()
-
-    def texts(self) -> list[str]:
-        """The translations."""
-        return pq.read_table(self.path)["text"].to_pylist()
-
-    def is_complete(self, ids: list[str]) -> bool:
-        """Whether the file is there, whole, and of these ids."""
-        if not self.path.exists():
-            return False
-        try:
-            return pq.read_table(self.path, page_checksum_verification=True)["id"].to_pylist() == ids
-        except (pa.ArrowException, OSError, KeyError):  # torn or damaged: as good as not there
-            return False
-
-
 def translate_pairs(
     pairs: ParallelPairs,
     languages: Sequence[str],
@@ -93,7 +66,7 @@ def translate_pairs(
     source: str = "en",
     rows_per_shard: int = 512,
     settings: TranslationSettings | None = None,
-    limits: Limits | None = None,
+    limits: FlagLimits | None = None,
     keep_flagged: bool = False,
     progress: bool = False,
 ) -> Translated:
@@ -113,29 +86,7 @@ def translate_pairs(
         ValueError: a language is unknown to the model, given twice, or the source; an argument is out of range.
         OSError: the folder cannot be written.
     """
-    folder, settings, limits = Path(folder), settings or TranslationSettings(), limits or Limits()
-    _check(pairs, languages, source, translator, rows_per_shard)
-    asked = {"model": translator.fingerprint, "source": source, "recipe": RECIPE, **asdict(settings)}
-    del asked["batch_tokens"]  # decides nothing but speed
-    shards = list(_plan(pairs, languages, folder / "shards", asked, source, rows_per_shard))
-    make_parent(folder / "shards" / "any")
-    _work(shards, pairs, translator, source, settings, progress)
-    with FileLock(folder / "assembly.lock"):
-        made = {"source corpus": pairs.fingerprint, **asked, "limits": asdict(limits), "keep_flagged": keep_flagged}
-        made |= {"checkpoint": translator.folder.name, "shards": _digest([shard.path.name for shard in shards])}
-        if not _is_assembled(folder, made):
-            rows = _write_rows(folder / "translations.parquet", shards, pairs, source, limits)
-            counts = _counts(rows, keep_flagged)
-            _assemble(pairs, rows, keep_flagged).save(folder / "corpus")
-            write_json(folder / "translated.json", {**made, "counts": counts.to_dict("records")})
-    done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
-    counts = pd.DataFrame(done["counts"], columns=["side", "lang", "texts", *FLAGS, "flagged", "kept"])
-    return Translated(ParallelPairs.load(folder / "corpus"), folder / "translations.parquet", counts)
-
-
-def _check(
-    pairs: ParallelPairs, languages: Sequence[str], source: str, translator: Translator, rows_per_shard: int
-) -> None:
+    folder, settings, limits = Path(folder), settings or TranslationSettings(), limits or FlagLimits()
     translator.check_languages(source, *languages)
     if not languages or source in languages or len(set(languages)) < len(languages):
         raise ValueError(f"languages are {' '.join(languages) or 'none'}: give some, each once, without {source!r}")
@@ -143,96 +94,128 @@ def _check(
         raise ValueError(f"{pairs.name} has no text in {source!r}: name one of its languages as the source")
     if rows_per_shard < 1:
         raise ValueError(f"rows_per_shard is {rows_per_shard}: give at least 1")
+    work = _Work(pairs, translator, source, settings, folder / "shards")
+    shards = [shard for side in KEYS for lang in languages for shard in work.shards(side, lang, rows_per_shard)]
+    work.finish(shards, progress)
+    with FileLock(folder / "assembly.lock"):
+        recipe = {"source corpus": pairs.fingerprint, "checkpoint": translator.folder.name, **work.recipe}
+        recipe |= {"limits": asdict(limits), "keep_flagged": keep_flagged}
+        recipe["shards"] = _digest([shard.path.name for shard in shards])
+        if not _is_assembled(folder, recipe):
+            rows = _write_rows(folder / "translations.parquet", shards, source, limits)
+            counts = _counts(rows, keep_flagged)
+            _assemble(pairs, rows.filter(_kept(rows, keep_flagged))).save(folder / "corpus")
+            write_json(folder / "translated.json", {**recipe, "counts": counts.to_dict("records")})
+    done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
+    counts = pd.DataFrame(done["counts"], columns=["side", "lang", "texts", *FLAGS, "flagged", "kept"])
+    return Translated(ParallelPairs.load(folder / "corpus"), folder / "translations.parquet", counts)
 
 
 # ---- shards
 
 
-def _plan(
-    pairs: ParallelPairs, languages: Sequence[str], folder: Path, asked: dict, source: str, size: int
-) -> Iterator[_Shard]:
-    """All shards in their order: queries before passages, the languages as given."""
-    for side in ("queries", "passages"):
-        for lang in languages:
-            rows = _lacking(getattr(pairs, side), lang, source)
-            for start in range(0, len(rows), size):
-                shard = _Shard(side, lang, rows[start : start + size], folder)
-                digest = _digest({**asked, "lang": lang, "texts": shard.source(pairs, source)})
-                path = folder / f"{side}-{lang}-{start // size:05d}-{digest[:16]}.parquet"
-                yield _Shard(side, lang, shard.rows, path)
+@dataclass(frozen=True)
+class _Shard:
+    """Some queries or passages to be translated into one language, and the file for their translations."""
+
+    side: str
+    lang: str
+    table: pa.Table  # id and text, to be translated
+    path: Path
+
+    def translations(self) -> list[str] | None:
+        """Read the translations; None: the file is lacking, torn, damaged or of other texts."""
+        try:
+            table = pq.read_table(self.path, page_checksum_verification=True)
+            return table["text"].to_pylist() if table["id"].equals(self.table["id"].cast(pa.string())) else None
+        except (pa.ArrowException, OSError, KeyError):
+            return None
 
 
-def _lacking(table: pa.Table, lang: str, source: str) -> np.ndarray:
-    """Rows that have a text in the source language and none in the other."""
-    if source not in table.column_names:
-        return np.empty(0, dtype=np.int64)
-    wanted = pc.is_valid(table[source])
-    if lang in table.column_names:
-        wanted = pc.and_(wanted, pc.is_null(table[lang]))
-    return np.flatnonzero(wanted.to_numpy())
+@dataclass(frozen=True)
+class _Work:
+    """The translation of some pairs by several processes at once."""
 
+    pairs: ParallelPairs
+    translator: Translator
+    source: str
+    settings: TranslationSettings
+    folder: Path
 
-def _work(
-    shards: Sequence[_Shard],
-    pairs: ParallelPairs,
-    translator: Translator,
-    source: str,
-    settings: TranslationSettings,
-    progress: bool,
-) -> None:
-    """Until every shard is complete: make those that nobody else is at, wait for the others."""
-    left = list(shards)
-    with tqdm(total=len(left), unit="shard", disable=not progress) as bar:
-        while left:
-            busy = [shard for shard in left if not _done(shard, pairs, translator, source, settings)]
-            bar.update(len(left) - len(busy))
-            left = busy
-            time.sleep(PAUSE if left else 0)
+    @property
+    def recipe(self) -> dict:
+        """What decides a translation, beside text and language."""
+        settings = asdict(self.settings)
+        del settings["batch_tokens"]  # decides nothing but speed
+        return {"model": self.translator.fingerprint, "source": self.source, "recipe": RECIPE, **settings}
 
+    def shards(self, side: str, lang: str, size: int) -> Iterator[_Shard]:
+        """Cut the texts that have the source language and lack the other into shards."""
+        table, recipe = getattr(self.pairs, side), self.recipe
+        if self.source not in table.column_names:
+            return
+        lacking = pc.is_valid(table[self.source])
+        if lang in table.column_names:
+            lacking = pc.and_(lacking, pc.is_null(table[lang]))
+        rows = np.flatnonzero(lacking.to_numpy())
+        columns = table.select([KEYS[side], self.source]).rename_columns(["id", "text"])
+        for start in range(0, len(rows), size):
+            part = columns.take(rows[start : start + size])
+            digest = _digest({**recipe, "lang": lang, "texts": part.to_pydict()})
+            yield _Shard(side, lang, part, self.folder / f"{side}-{lang}-{start // size:05d}-{digest[:16]}.parquet")
 
-def _done(
-    shard: _Shard, pairs: ParallelPairs, translator: Translator, source: str, settings: TranslationSettings
-) -> bool:
-    """Make the shard if it is not there; False where another process is at it."""
-    ids, texts = shard.source(pairs, source)
-    if shard.is_complete(ids):
+    def finish(self, shards: Sequence[_Shard], progress: bool) -> None:
+        """Make the shards that nobody else is at, and wait for the others."""
+        make_parent(self.folder / "any")
+        left = list(shards)
+        with tqdm(total=len(left), unit="shard", disable=not progress) as bar:
+            while left:
+                busy = [shard for shard in left if not self._done(shard)]
+                bar.update(len(left) - len(busy))
+                left = busy
+                time.sleep(PAUSE if left else 0)
+
+    def _done(self, shard: _Shard) -> bool:
+        """Make the shard if it is not there; False where another process is at it."""
+        if shard.translations() is not None:
+            return True
+        try:
+            with FileLock(f"{shard.path}.lock", timeout=0):
+                if shard.translations() is None:
+                    for leftover in shard.path.parent.glob(f".{shard.path.name}.*.new"):  # of a killed process
+                        leftover.unlink()
+                    options = {"target": shard.lang, "source": self.source, "settings": self.settings}
+                    texts = self.translator.translate(shard.table["text"].to_pylist(), **options)
+                    with replace_file(shard.path) as new:
+                        table = pa.table({"id": shard.table["id"], "text": texts})
+                        pq.write_table(table, new, write_page_checksum=True)
+        except Timeout:
+            return False
         return True
-    try:
-        with FileLock(f"{shard.path}.lock", timeout=0):
-            if not shard.is_complete(ids):
-                for leftover in shard.path.parent.glob(f".{shard.path.name}.*.new"):  # of a killed process
-                    leftover.unlink()
-                made = translator.translate(texts, target=shard.lang, source=source, settings=settings)
-                with replace_file(shard.path) as new:
-                    pq.write_table(pa.table({"id": ids, "text": made}), new, write_page_checksum=True)
-    except Timeout:
-        return False
-    return True
 
 
 # ---- what they become
 
 
-def _is_assembled(folder: Path, made: dict) -> bool:
+def _is_assembled(folder: Path, recipe: dict) -> bool:
     """Whether translated.json, written last, says that this was made, and the files are there."""
     done = folder / "translated.json"
     if not (done.exists() and (folder / "corpus").is_dir() and (folder / "translations.parquet").exists()):
         return False
-    found = json.loads(done.read_text(encoding="utf-8"))
-    return {**found, "counts": None} == {**made, "counts": None}
+    content = json.loads(done.read_text(encoding="utf-8"))
+    return {**content, "counts": None} == {**recipe, "counts": None}
 
 
-def _write_rows(path: Path, shards: Sequence[_Shard], pairs: ParallelPairs, source: str, limits: Limits) -> pa.Table:
+def _write_rows(path: Path, shards: Sequence[_Shard], source: str, limits: FlagLimits) -> pa.Table:
     """All translations with their flags, written shard by shard and then read memory-mapped."""
     with replace_file(path) as new, pq.ParquetWriter(new, _ROWS) as writer:
         for shard in shards:
-            ids, sources = shard.source(pairs, source)
-            texts = shard.texts()
+            originals, texts = shard.table["text"].to_pylist(), shard.translations()
             options = {"lang": shard.lang, "source_lang": source, "limits": limits}
-            found = [find_flags(one, text, **options) for one, text in zip(sources, texts, strict=True)]
-            columns = {flag: [flag in flags for flags in found] for flag in FLAGS}
-            same = {"side": [shard.side] * len(ids), "id": ids, "lang": [shard.lang] * len(ids)}
-            writer.write_table(pa.table({**same, "text": texts, **columns}, schema=_ROWS))
+            raised = [find_flags(original, text, **options) for original, text in zip(originals, texts, strict=True)]
+            columns = {flag: [flag in flags for flags in raised] for flag in FLAGS}
+            where = {"side": [shard.side] * len(texts), "id": shard.table["id"], "lang": [shard.lang] * len(texts)}
+            writer.write_table(pa.table({**where, "text": texts, **columns}, schema=_ROWS))
     return pq.read_table(path, memory_map=True)
 
 
@@ -252,70 +235,35 @@ def _counts(rows: pa.Table, keep_flagged: bool) -> pd.DataFrame:
     return groups.sum().assign(texts=groups.size()).reset_index().convert_dtypes()
 
 
-def _assemble(pairs: ParallelPairs, rows: pa.Table, keep_flagged: bool) -> ParallelPairs:
-    rows = rows.filter(_kept(rows, keep_flagged))
+def _assemble(pairs: ParallelPairs, rows: pa.Table) -> ParallelPairs:
+    """The pairs with the translations in these rows."""
     queries = _with_texts(pairs.queries.drop_columns("positives"), rows, "queries")
     passages = _with_texts(pairs.passages, rows, "passages")
+    passage_ids = pairs.passages["passage_id"].combine_chunks()
     lists = pairs.pairs["negatives"].combine_chunks()
-    ids = pairs.passages["passage_id"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     table = {
         "query_id": pairs.queries["query_id"].take(pairs.pairs["query"]),
-        "passage_id": ids.take(pairs.pairs["passage"].combine_chunks()),
-        "negatives": pa.ListArray.from_arrays(*_from_zero(lists, ids)),
+        "passage_id": passage_ids.take(pairs.pairs["passage"].combine_chunks()),
+        "negatives": pa.ListArray.from_arrays(offsets, passage_ids.take(lists.flatten())),
         "source": pairs.pairs["source"].cast(pa.string()),
     }
     return ParallelPairs.build(queries, passages, pa.table(table), name=pairs.name)
 
 
-def _from_zero(lists: pa.ListArray, ids: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Offsets and the ids that the lists' rows stand for."""
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), ids.take(lists.flatten())
-
-
 def _with_texts(table: pa.Table, rows: pa.Table, side: str) -> pa.Table:
     """The table with the translations of a side in their places; a column per language, in alphabetical order."""
     rows = rows.filter(pc.equal(rows["side"], side))
-    key = _key(side)
+    key = KEYS[side]
     columns = {lang: table[lang] for lang in table.column_names if lang != key}
     for lang in pc.unique(rows["lang"]).to_pylist():
-        own = rows.filter(pc.equal(rows["lang"], lang))
-        places = pc.index_in(table[key], value_set=own["id"].combine_chunks())
-        texts = own["text"].take(places)  # null where a row has no translation
+        translated = rows.filter(pc.equal(rows["lang"], lang))
+        places = pc.index_in(table[key], value_set=translated["id"].combine_chunks())
+        texts = translated["text"].take(places)  # null where a row has no translation
         columns[lang] = pc.coalesce(columns[lang], texts) if lang in columns else texts
     return pa.table({key: table[key], **dict(sorted(columns.items()))})
 
 
-def _key(side: str) -> str:
-    return {"queries": "query_id", "passages": "passage_id"}[side]
-
-
 def _digest(content: dict | list) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def judge(
-    texts: Mapping[str, Sequence[str]],
-    translator: Translator | None = None,
-    *,
-    source: str = "en",
-    settings: TranslationSettings | None = None,
-) -> pd.DataFrame:
-    """A few texts with their flags, to be looked at.
-
-    Args:
-        texts: language -> texts, the same in every language.
-        translator: None judges the texts as they are given, else its translations of those in the source language.
-
-    Returns:
-        lang, source, given, translated (None without a translator), flags (joined by spaces): a row per text and
-        language other than the source's.
-    """
-    rows = []
-    for lang in (lang for lang in texts if lang != source):
-        options = {"target": lang, "source": source, "settings": settings}
-        made = translator.translate(texts[source], **options) if translator else [None] * len(texts[source])
-        for one, given, text in zip(texts[source], texts[lang], made, strict=True):
-            found = find_flags(one, given if text is None else text, lang=lang, source_lang=source)
-            rows.append((lang, one, given, text, " ".join(found)))
-    return pd.DataFrame(rows, columns=["lang", "source", "given", "translated", "flags"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,18 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES, check_language
 from hybridlib.companion.sources.sentences import cut, split_sentences
-from hybridlib.encoder import plan_batches
-from hybridlib.encoder_layout import CheckpointError, clear_errors, local_folder, quiet
+from hybridlib.encoder import CheckpointError, clear_errors, identity, local_folder, plan_batches, quiet, say_pickle
 
 NLLB_600M = "facebook/nllb-200-distilled-600M"
 SPECIAL = 2  # tokens around those of a sentence: its language before it, the end after it
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class TranslationSettings:
                 raise ValueError(f"{name} is {value}: give at least 1")
 
     def most_tokens(self, source_tokens: int) -> int:
-        """Tokens that the translation of a sentence of so many tokens may have."""
+        """Give the tokens that the translation of a sentence of so many tokens may have."""
         return math.ceil(self.growth * source_tokens) + 16
 
 
@@ -79,7 +78,7 @@ class Translator:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> Translator:
-        """A checkpoint of NLLB-200 or M2M-100, from a folder or from the hub at `revision`; no code of it is run.
+        """Load a checkpoint of NLLB-200 or M2M-100, from a folder or from the hub at `revision`; no code of it is run.
 
         M2M-100's tokenizer needs the package sentencepiece. Weights that are a pickle are read as weights only.
 
@@ -91,26 +90,25 @@ class Translator:
         Raises:
             CheckpointError: (a ValueError) anything else than a complete translation model.
         """
-        folder = local_folder(str(name_or_folder), revision)
+        folder = local_folder(name_or_folder, revision)
+        say_pickle(folder)
         with clear_errors(folder, "translation model"), quiet():
             model, tokenizer = _read_model(folder, dtype or torch.float32), _read_tokenizer(folder)
-        translator = cls(model.to(device or _own_device()).eval(), tokenizer, folder)
+        translator = cls(model.to(device or _default_device()).eval(), tokenizer, folder)
         if not translator.languages:
             raise CheckpointError(f"{folder} knows no language as NLLB-200 or M2M-100 names it: use one of these")
         return translator
 
     @cached_property
     def languages(self) -> dict[str, int]:
-        """Languages that the model knows -> token that stands for the language."""
-        return {lang: token for lang in NLLB if (token := self._token(lang)) is not None}
-
-    def _token(self, lang: str) -> int | None:
-        """NLLB-200 writes deu_Latn, M2M-100 __de__; a language's token stands in no tokenizer's plain vocabulary."""
-        ids = self.tokenizer.convert_tokens_to_ids([NLLB[lang], f"__{lang}__"])
-        return next((token for token in ids if token not in (None, self.tokenizer.unk_token_id)), None)
+        """Languages that the model knows -> token of the language, which NLLB-200 writes deu_Latn, M2M-100 __de__."""
+        tokens = {lang: self.tokenizer.convert_tokens_to_ids([code, f"__{lang}__"]) for lang, code in NLLB.items()}
+        unknown = (None, self.tokenizer.unk_token_id)
+        known = {lang: [token for token in pair if token not in unknown] for lang, pair in tokens.items()}
+        return {lang: pair[0] for lang, pair in known.items() if pair}
 
     def check_languages(self, *languages: str) -> None:
-        """ValueError for a language that hybridlib or the model does not know."""
+        """Refuse a language that hybridlib or the model does not know, by a ValueError that lists those known."""
         for lang in languages:
             check_language(lang)
             if lang not in self.languages:
@@ -120,12 +118,8 @@ class Translator:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the checkpoint's files and the dtype: equal models have equal ones, whatever their folder."""
-        digest = hashlib.sha256(str(self.model.dtype).encode())
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".json", ".model", ".txt", ".safetensors", ".bin"):
-                with path.open("rb") as stream:
-                    digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
+        content = {"dtype": str(self.model.dtype), **identity(self.folder)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def translate(
         self,
@@ -136,7 +130,7 @@ class Translator:
         settings: TranslationSettings | None = None,
         progress: bool = False,
     ) -> list[str]:
-        """Translations in the order of `texts`; an empty text stays empty.
+        """Translate texts, in their order; an empty text stays empty.
 
         Every sentence is translated by itself, equal ones once: models trained on sentence pairs leave out what comes
         after the first (facebookresearch/fairseq, issues 5108 and 5478). Sentences are joined with a space, in
@@ -150,10 +144,11 @@ class Translator:
         self._check_length(settings)
         _check_texts(texts)
         pieces = [self._pieces(text, settings) for text in texts]
-        wanted = list(dict.fromkeys(chain.from_iterable(pieces)))
-        made = dict(zip(wanted, self._translate_all(wanted, source, target, settings, progress), strict=True))
+        distinct = list(dict.fromkeys(chain.from_iterable(pieces)))
+        translated = self._translate_all(distinct, source, target, settings, progress)
+        translations = dict(zip(distinct, translated, strict=True))
         joint = "" if target in WITHOUT_SPACES else " "
-        return [joint.join(filter(None, (made[piece] for piece in parts))) for parts in pieces]
+        return [joint.join(filter(None, map(translations.get, parts))) for parts in pieces]
 
     def _check_length(self, settings: TranslationSettings) -> None:
         longest = settings.most_tokens(settings.max_source_tokens) + SPECIAL
@@ -165,14 +160,16 @@ class Translator:
             )
 
     def _pieces(self, text: str, settings: TranslationSettings) -> list[str]:
-        sentences, pieces = split_sentences(text), []
-        for sentence, length in zip(sentences, self._count(sentences), strict=True):
-            fits = length <= settings.max_source_tokens
-            pieces += [sentence] if fits else cut(sentence, settings.max_source_tokens, self._count)
-        return pieces
+        """The sentences of a text, those that are too long in parts."""
+        longest, sentences = settings.max_source_tokens, split_sentences(text)
+        parts = (
+            [sentence] if length <= longest else cut(sentence, longest, self._count)
+            for sentence, length in zip(sentences, self._count(sentences), strict=True)
+        )
+        return list(chain.from_iterable(parts))
 
     def _count(self, texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in self._tokenize(texts)]
+        return list(map(len, self._tokenize(texts)))
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids without special tokens, which `_batch` puts around them as both families want them."""
@@ -184,14 +181,14 @@ class Translator:
     ) -> list[str]:
         tokens = self._tokenize(texts)
         lengths = np.array([len(ids) + SPECIAL for ids in tokens], dtype=np.int64)
-        made = [""] * len(texts)
+        translations = [""] * len(texts)
         with tqdm(total=len(texts), unit="sentence", desc=f"{source}-{target}", disable=not progress) as bar:
             for places in plan_batches(lengths, max(1, settings.batch_tokens // settings.beams)):
                 batch = self._generate([tokens[place] for place in places], source, target, settings)
                 for place, ids in zip(places, batch, strict=True):
-                    made[place] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                    translations[place] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
                 bar.update(len(places))
-        return made
+        return translations
 
     @torch.inference_mode()
     def _generate(
@@ -213,12 +210,10 @@ class Translator:
 
     def _batch(self, tokens: list[list[int]], language: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T) of `language ids end`: the format of M2M-100 and, since April 2023, of NLLB-200."""
-        width = len(tokens[0]) + SPECIAL
-        rows = [[language, *ids, self.tokenizer.eos_token_id] for ids in tokens]
-        padded = [row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-        device = self.model.device
-        return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
+        rows = [torch.tensor([language, *ids, self.tokenizer.eos_token_id]) for ids in tokens]
+        ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return ids.to(self.model.device), mask.to(self.model.device)
 
     def _up_to_end(self, ids: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id
@@ -226,8 +221,6 @@ class Translator:
 
 
 def _read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("model*.safetensors")):
-        logger.warning("%s: the weights are a pickle, read by torch.load(weights_only=True)", folder)
     options = {"dtype": dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
     missing = sorted(report["missing_keys"])
@@ -250,7 +243,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _own_device() -> str:
+def _default_device() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"

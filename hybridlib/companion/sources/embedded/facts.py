@@ -22,7 +22,6 @@ from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
-MORE_LANGUAGES = ("bn", "fa", "fi", "fr", "id", "ja", "ko", "sw", "te")  # of MIRACL and TyDi QA; only where asked for
 SPLITS = {"train": 0.70, "dev": 0.15, "test": 0.15}
 
 Names = Mapping[str, Mapping[str, str]]  # name id -> language -> name
@@ -42,9 +41,6 @@ OFFICIAL = ("official", "de_facto_official")
 # those before it, is `CLEAR` times the next.
 LEAST_SHARE = (50, 5)
 CLEAR = 1.2
-# Languages whose days have another form where they stand alone ("maanantai", not "maanantaina"). The others are not
-# asked for one: Babel 2.18 writes the answer into data that languages share, and Swahili's days become Japanese.
-DAYS_ALONE = {"fi"}
 EARLIEST_YEAR = 1800  # earlier dates in CLDR are doubtful: 1694 for the pound is the Bank of England's
 
 
@@ -69,25 +65,25 @@ def hashed(*parts: object) -> int:
 
 
 @cache
-def load_names(more: tuple[str, ...] = ()) -> Names:
-    """Names that all of `LANGUAGES` and `more` have and that mean one thing only: name id -> language -> name.
+def load_names() -> Names:
+    """Give the names that all `LANGUAGES` have and that mean one thing only: name id -> language -> name.
 
     Left out are names that are no more than the code, and names that two things of a kind share in some language.
     """
-    locales = {lang: Locale(lang) for lang in (*LANGUAGES, *more)}
+    locales = {lang: Locale(lang) for lang in LANGUAGES}
     names: dict[str, Mapping[str, str]] = {}
     for kind in ("territory", "language", "currency", "script", "weekday", "zone"):
-        found = {}
+        candidates = {}
         for code in _codes(kind):
             spelled = {lang: _name(locale, kind, code) for lang, locale in locales.items()}
             if all(name and fold(name) != fold(code) for name in spelled.values()):
-                found[f"{kind}:{code}"] = spelled
-        names |= _unambiguous(found)
+                candidates[f"{kind}:{code}"] = spelled
+        names |= _unambiguous(candidates)
     return names
 
 
 def load_facts(names: Names) -> list[Fact]:
-    """All facts whose subject and answer have names, sorted by relation and subject."""
+    """Give all facts whose subject and answer have names, sorted by relation and subject."""
     facts = [
         Fact(relation, f"{kind}:{subject}", f"{answer_kind}:{answer}")
         for relation, (kind, answer_kind, pairs) in RELATIONS.items()
@@ -132,7 +128,7 @@ def _codes(kind: str) -> list[str]:
 
 def _name(locale: Locale, kind: str, code: str) -> str | None:
     if kind == "weekday":
-        return locale.days["stand-alone" if locale.language in DAYS_ALONE else "format"]["wide"].get(int(code))
+        return locale.days["format"]["wide"].get(int(code))
     if kind == "zone":
         return locale.meta_zones.get(code, {}).get("long", {}).get(_zone_form(code))
     tables = {"territory": "territories", "language": "languages", "currency": "currencies", "script": "scripts"}
@@ -208,16 +204,17 @@ def _currency_year() -> Iterator[Pair]:
 
 
 @cache
-def _spoken(territory: str) -> Mapping[str, float]:
+def _speakers(territory: str) -> Mapping[str, float]:
     """Language -> share of the population in per cent, largest first."""
-    spoken = get_global("territory_languages").get(territory, {})
-    return dict(sorted(((c, about["population_percent"]) for c, about in spoken.items()), key=lambda item: -item[1]))
+    languages = get_global("territory_languages").get(territory, {})
+    shares = ((code, about["population_percent"]) for code, about in languages.items())
+    return dict(sorted(shares, key=lambda item: -item[1]))
 
 
 def _officials(territory: str, *, regional: bool) -> list[str]:
     wanted = (*OFFICIAL, "official_regional") if regional else OFFICIAL
-    spoken = get_global("territory_languages").get(territory, {})
-    return [code for code, about in spoken.items() if about["official_status"] in wanted]
+    languages = get_global("territory_languages").get(territory, {})
+    return [code for code, about in languages.items() if about["official_status"] in wanted]
 
 
 def _official(territory: str) -> str | None:
@@ -228,16 +225,16 @@ def _official(territory: str) -> str | None:
 
 def _by_speakers(territory: str, place: int) -> str | None:
     """The language at a place (from 0) by share of the population, where that is beyond doubt."""
-    shares = [*_spoken(territory).values(), 0, 0]
+    shares = [*_speakers(territory).values(), 0, 0]
     clear = all(shares[i] >= CLEAR * shares[i + 1] for i in range(place + 1))
-    return list(_spoken(territory))[place] if clear and shares[place] >= LEAST_SHARE[place] else None
+    return list(_speakers(territory))[place] if clear and shares[place] >= LEAST_SHARE[place] else None
 
 
 def _official_language() -> Iterator[Pair]:
     return ((t, code) for t in _territories() if (code := _official(t)))
 
 
-def _spoken_language(place: int) -> Iterator[Pair]:
+def _language_by_speakers(place: int) -> Iterator[Pair]:
     """Languages at a place by speakers; not where it is the official one, whose passage would be a near-duplicate."""
     return ((t, code) for t in _territories() if (code := _by_speakers(t, place)) and code != _official(t))
 
@@ -253,9 +250,9 @@ def _time_zone() -> Iterator[Pair]:
     old_ids = {new: old for old, new in get_global("zone_aliases").items()}
     zone_of = get_global("meta_zones")
     for territory in _territories():
-        found = {zone_of.get(z, zone_of.get(old_ids.get(z))) for z in get_global("territory_zones")[territory]}
-        if len(found) == 1 and None not in found:
-            yield territory, found.pop()
+        zones = {zone_of.get(z, zone_of.get(old_ids.get(z))) for z in get_global("territory_zones")[territory]}
+        if len(zones) == 1 and None not in zones:
+            yield territory, zones.pop()
 
 
 def _first_weekday() -> Iterator[Pair]:
@@ -286,8 +283,8 @@ def _script_language() -> Iterator[Pair]:
 
 
 def _language_script() -> Iterator[Pair]:
-    asked_of_script = {language for _, language in _script_language()}
-    return ((c, s) for c in _natural_languages() if (s := _likely(c, 1)) and c not in asked_of_script)
+    answers = {language for _, language in _script_language()}
+    return ((c, s) for c in _natural_languages() if (s := _likely(c, 1)) and c not in answers)
 
 
 @cache
@@ -295,17 +292,17 @@ def _homes() -> Mapping[str, set[str]]:
     """Language -> territories where it is official or has the most speakers (Tigrinya: Eritrea)."""
     homes: dict[str, set[str]] = {}
     for territory in _territories():
-        for code in {*_officials(territory, regional=False), *list(_spoken(territory))[:1]}:
+        for code in {*_officials(territory, regional=False), *list(_speakers(territory))[:1]}:
             homes.setdefault(code, set()).add(territory)
     return homes
 
 
 def _language_territory() -> Iterator[Pair]:
     """Not where another territory has as good a claim, or where a fact about the territory says the same."""
-    said = {*_official_language(), *_spoken_language(0), *_spoken_language(1)}
+    stated = {*_official_language(), *_language_by_speakers(0), *_language_by_speakers(1)}
     for code in _natural_languages():
         territory = _likely(code, 2)
-        if territory and (territory, code) not in said and _homes().get(code, set()) <= {territory}:
+        if territory and (territory, code) not in stated and _homes().get(code, set()) <= {territory}:
             yield code, territory
 
 
@@ -321,8 +318,8 @@ def _own_code(kind: str) -> Iterator[Pair]:
 RELATIONS = {
     "currency": ("territory", "currency", _currency),
     "official_language": ("territory", "language", _official_language),
-    "main_language": ("territory", "language", lambda: _spoken_language(0)),
-    "second_language": ("territory", "language", lambda: _spoken_language(1)),
+    "main_language": ("territory", "language", lambda: _language_by_speakers(0)),
+    "second_language": ("territory", "language", lambda: _language_by_speakers(1)),
     "zone_region": ("territory", "territory", _zone_region),
     "first_weekday": ("territory", "weekday", _first_weekday),
     "time_zone": ("territory", "zone", _time_zone),

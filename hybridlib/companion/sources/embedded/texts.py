@@ -1,7 +1,7 @@
 """Questions and passages of the embedded corpus: facts put into the templates of a language.
 
 A template file (templates/<lang>.toml) has, for each relation, three wordings of the question and two of the statement.
-Names stand between its two `quotes` (in French with a no-break space each); `join` stands between sentences.
+Names stand between its two `quotes`; `join` stands between sentences.
 A passage states its fact and one or two distractors, facts that nobody asks for; which ones, their wordings and the
 order of the sentences are drawn by hash, the same in all languages.
 """
@@ -28,7 +28,7 @@ Plan = tuple[tuple[Fact, int], ...]  # the sentences of a passage, in order: a f
 
 @dataclass(frozen=True)
 class Templates:
-    """What one language says: relation -> wordings; `join` stands between two sentences."""
+    """Wordings of one language, by relation; `join` stands between two sentences."""
 
     language: str
     join: str
@@ -36,11 +36,11 @@ class Templates:
     statements: Mapping[str, Sequence[str]]
 
     def question(self, names: Names, fact: Fact, wording: int) -> str:
-        """The question for a fact's answer."""
+        """Ask for a fact's answer."""
         return self.questions[fact.relation][wording].format(subject=names[fact.subject][self.language])
 
     def passage(self, names: Names, plan: Plan) -> str:
-        """The sentences of a plan."""
+        """Write the sentences of a plan."""
         return self.join.join(self._statement(names, fact, wording) for fact, wording in plan)
 
     def _statement(self, names: Names, fact: Fact, wording: int) -> str:
@@ -51,7 +51,7 @@ class Templates:
 
 @cache
 def load_templates(language: str) -> Templates:
-    """The templates of a language."""
+    """Read the templates of a language."""
     file = files(__package__) / "templates" / f"{language}.toml"
     return parse_templates(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
 
@@ -106,12 +106,12 @@ def _kind(fact: Fact, split: Mapping[str, str]) -> tuple[str, str]:
     return split[fact.subject], fact.subject.split(":")[0]
 
 
-def _distractors(fact: Fact, own: Sequence[Fact], others: Sequence[Fact], seed: int) -> list[Fact]:
+def _distractors(fact: Fact, same_subject: Sequence[Fact], others: Sequence[Fact], seed: int) -> list[Fact]:
     def pick(pool: Sequence[Fact]) -> list[Fact]:
         return [pool[hashed(seed, "distractor", fact.fact_id) % len(pool)]] if pool else []
 
-    more = not own or hashed(seed, "sentences", fact.fact_id) % 2
-    return pick(own) + (pick(others) if more else [])
+    more = not same_subject or hashed(seed, "sentences", fact.fact_id) % 2
+    return pick(same_subject) + (pick(others) if more else [])
 
 
 def _ordered(fact: Fact, distractors: Sequence[Fact], seed: int) -> Plan:
@@ -123,8 +123,8 @@ def _ordered(fact: Fact, distractors: Sequence[Fact], seed: int) -> Plan:
 
 
 def _check(wording: str, fields: set[str], quoted: str, place: str) -> None:
-    found = [name for _, name, _, _ in Formatter().parse(wording) if name is not None]
-    if sorted(found) != sorted(fields):
+    braces = [name for _, name, _, _ in Formatter().parse(wording) if name is not None]
+    if sorted(braces) != sorted(fields):
         raise ValueError(f"{place}: {wording!r} must have {' and '.join(sorted(fields))} in braces, once each")
     if quoted not in wording:
         raise ValueError(f"{place}: {wording!r} must have {quoted}, with these quotation marks")

@@ -19,8 +19,8 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int = 8000) -> Pre
     """Train a tokenizer; the same texts in the same order give the same one.
 
     NFKC, then words and punctuation apart, every Chinese character alone (unspaced, and characters carry meaning), then
-    BPE. Runs of Thai and of Japanese kana are left to BPE, whose merges find the frequent words. Text is not
-    lower-cased and is encoded as [CLS] text [SEP].
+    BPE. Runs of Thai are left to BPE, whose merges find the frequent words. Text is not lower-cased and is encoded as
+    [CLS] text [SEP].
 
     Raises:
         ValueError: there is no text, or the vocabulary is too small for the characters in the texts.
