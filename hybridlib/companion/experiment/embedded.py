@@ -33,6 +33,7 @@ class EmbeddedTexts:
 
     token_folder = None  # the corpus is small: token ids stay in memory
     search_dtype = None  # float32
+    progress = False  # a training takes seconds
 
     def __init__(self, settings: EmbeddedSettings, store: RunStore) -> None:
         self.settings, self.store = settings, store

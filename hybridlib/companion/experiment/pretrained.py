@@ -17,13 +17,14 @@ import torch
 
 from hybridlib.companion.experiment.profiles import PretrainedSettings
 from hybridlib.companion.experiment.runs import RunStore
-from hybridlib.companion.sources.filters import Limits
+from hybridlib.companion.sources.filters import TextLimits
 from hybridlib.companion.sources.leakage import protect
 from hybridlib.companion.sources.table9 import SOURCES, find, prepare
 from hybridlib.companion.sources.translation import Translator, translate_pairs
-from hybridlib.corpora.base import Benchmark, ParallelPairs, concatenate
+from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
 from hybridlib.corpora.own import open_pairs
+from hybridlib.corpora.write import concatenate
 from hybridlib.encoder import Encoder, identity
 from hybridlib.files import write_json
 from hybridlib.training.gradients import DTYPES
@@ -40,6 +41,8 @@ class PretrainedTexts:
         settings: of the study.
         store: where the runs of the data lie; token ids are kept beside it.
     """
+
+    progress = True  # a training takes minutes or hours
 
     def __init__(self, settings: PretrainedSettings, store: RunStore) -> None:
         self.settings, self.store = settings, store
@@ -146,10 +149,10 @@ class PretrainedTexts:
         limits |= {"passage": (s.fewest_characters, s.passage_characters), "answer_within": s.answer_within}
         options = {"languages": languages, "limit": s.limit or source.paper_size}
         parameters = {"stage": "data", "source": asdict(source), **options, "limits": limits, "leakage": s.leakage}
-        make = partial(self._make_data, name=name, limits=Limits(**limits), options=options)
+        make = partial(self._make_data, name=name, limits=TextLimits(**limits), options=options)
         return self.store.load_or_make(f"data-{name}", parameters, make, code=DATA_CODE)
 
-    def _make_data(self, folder: Path, name: str, limits: Limits, options: dict) -> None:
+    def _make_data(self, folder: Path, name: str, limits: TextLimits, options: dict) -> None:
         protected = protect(self.settings.leakage) if self.settings.leakage else None
         (prepared,) = prepare([name], folder, limits=limits, protected=protected, **options)
         if prepared.problem:

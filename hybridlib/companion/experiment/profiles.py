@@ -30,6 +30,11 @@ MAY_BE_ZERO += ("negatives", "warmup", "weight_decay")
 MAY_BE_EMPTY = ("leakage",)
 
 
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class Described:
     """What is said of a study.
@@ -287,8 +292,8 @@ def open_choices(profile: str = "paper") -> pd.DataFrame:
     """What the paper leaves open: choice, setting, why, and the value of the setting in a profile."""
     with files("hybridlib.companion").joinpath("data", "open_choices.csv").open(encoding="utf-8") as file:
         choices = pd.read_csv(file)
-    values = [", ".join(str(value_of(PROFILES[profile], n)) for n in names.split(", ")) for names in choices["setting"]]
-    return choices.assign(value=values)
+    settings = choices["setting"].str.split(", ")
+    return choices.assign(value=[", ".join(str(value_of(PROFILES[profile], n)) for n in part) for part in settings])
 
 
 def _holder(settings: Settings, name: str) -> tuple[Any, str | None]:
@@ -337,8 +342,3 @@ def _check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} must be 0 or more, not {value!r}")
     if name not in MAY_BE_ZERO and not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
-
-
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")

@@ -153,9 +153,9 @@ class Study:
         texts, encoder = self.texts, self.texts.start_encoder(run.seed)
         self._tokens = self._tokens or TokenizedPairs(texts.train, encoder, texts.token_folder)  # for all runs
         labels = {"start": self.described.encoder, "commit": commit(), "device": device()}
-        options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels, "progress": True}
+        options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels}
         with texts.threads():
-            train_encoder(folder, encoder, self.sampler(run), self.training(run), **options)
+            train_encoder(folder, encoder, self.sampler(run), self.training(run), progress=texts.progress, **options)
 
     def _validation(self) -> BatchSampler | None:
         """Batches whose mean loss chooses the weights."""

@@ -87,6 +87,13 @@ class EmbeddedCorpus:
         test = set(self.test.queries["cluster"].to_pylist())
         return len(training & test), len(test)
 
+    def shared_subjects(self) -> tuple[int, int]:
+        """Test subjects that a training question or passage is about, and test subjects in all."""
+        subject = self.facts.set_index("fact_id")["subject_id"]
+        training = set(subject[self.train.passages["passage_id"].to_pylist()])
+        test = set(self.test.queries["cluster"].to_pylist())
+        return len(training & test), len(test)
+
     def texts(self, *, held_out: bool = True, untrained: bool = True) -> Iterator[str]:
         """Give what a tokenizer may see: texts of training, `untrained` passages, and names in all languages.
 
