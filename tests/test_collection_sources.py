@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from collections_made import beir_folder, exact_search, json_lines, parquet
 
-from hybridlib.companion.questions import miracl
-from hybridlib.companion.report import paper
+from hybridlib.companion.questions import by_language
 from hybridlib.companion.search import measure, sources
 from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.sources import leakage
@@ -54,7 +53,7 @@ def test_the_names_of_a_group():
     assert sources.names("tydiqa", ["sw"]) == ["tydiqa-goldp-sw"]
     assert sources.names("mr-tydi", ["th"]) == ["mr-tydi-th"]
     assert sources.names("miracl-hard-negatives", ["yo"]) == ["miracl-hard-negatives-yo"]
-    assert [name.removeprefix("miracl-") for name in sources.names("miracl")] == miracl.paper_languages(11)
+    assert [name.removeprefix("miracl-") for name in sources.names("miracl")] == by_language.languages_of(11)
     with pytest.raises(ValueError, match="group must be one of miracl, .*, beir, not 'trec'"):
         sources.names("trec")
     with pytest.raises(ValueError, match="tydiqa has none of ja th; it has ar bn"):
@@ -324,32 +323,17 @@ def test_languages_and_files_of_miracl():
     counts = dict(ar=5, bn=1, en=66, es=21, fa=5, fi=4, fr=30, hi=2, id=3, ja=14, ko=3, ru=20, sw=1, te=2, th=2, zh=10)
     per_file = TABLE["miracl"]["passages_per_file"]
     assert {lang: -(-sources.MIRACL_PASSAGES[lang] // per_file) for lang in counts} == counts
-    assert set(sources.MIRACL_PASSAGES) - set(miracl.paper_languages(11)) == {"de", "yo"}
+    assert set(sources.MIRACL_PASSAGES) - set(by_language.languages_of(11)) == {"de", "yo"}
     for table in (12, 13):
-        assert set(miracl.paper_languages(11)) - set(miracl.paper_languages(table)) == {"en"}
-    with pytest.raises(ValueError, match="table 10"):
-        miracl.paper_languages(10)
+        assert set(by_language.languages_of(11)) - set(by_language.languages_of(table)) == {"en"}
 
 
-def test_table_11_counted(data_folder):
-    """All but three rows agree, and the paper's notes say which: ar has a slip, en and es are swapped."""
-    table = miracl.table_11(folder=data_folder).set_index("language")
-    assert table.index[~table["agrees"].fillna(True)].tolist() == ["ar", "en", "es"]
-    assert table.loc[["de", "yo"], "queries_paper"].isna().all()
-    assert table.loc["ar", ["queries_paper", "queries"]].tolist() == [2869, 2896]
-    assert table.loc["en", "queries"] == table.loc["es", "queries_paper"] == 799
-    assert table.loc["es", "queries"] == table.loc["en", "queries_paper"] == 648
-    assert any(all(word in note for word in ("ar 2,869", "swapped")) for note in paper.notes(11))
-    printed = table.dropna(subset=["passages_paper"])
-    assert (printed["passages_paper"] == printed["passages_published"]).all()
-    assert table["queries"].sum() == 13_495  # MTEB's count of all 18
-    assert table["passages_published"].sum() == 106_332_152  # the same
-
-
-def test_passages_are_counted_where_they_are_given(data_folder, hub):
+def test_passages_are_counted_where_they_are_searched(data_folder, hub, monkeypatch):
     add_full(hub)
-    table = miracl.table_11(folder=data_folder, collections={"sw": load("miracl-sw")}).set_index("language")
-    assert table.loc["sw", ["queries", "passages", "agrees"]].tolist() == [2, 3, False]
+    swahili = load("miracl-sw")
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(data_folder))
+    table = by_language.counted([swahili]).set_index("language")
+    assert table.loc["sw", ["queries", "passages", "agrees"]].tolist() == [2, 3, "no"]
     assert table["passages"].count() == 1
 
 

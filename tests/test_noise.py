@@ -12,9 +12,6 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridlib.companion.experiment import embedded_study
-from hybridlib.companion.experiment.embedded_study import Run
-from hybridlib.companion.questions import shared
 from hybridlib.companion.questions.noise import KINDS, Variant, add_noise, graphemes, letters, split, with_variants
 from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.measure import without_own
@@ -141,7 +138,7 @@ def test_wrong_arguments_are_named():
 # ---- collections
 
 
-def small() -> object:
+def small() -> Collection:
     """Two queries in English, one in Swahili, whose ids hold the mark already."""
     return Collection.build(
         "small",
@@ -201,18 +198,3 @@ def test_split_gives_the_clean_query_and_its_cluster():
     assert found["rate"].tolist() == [0, 0.3, 0, 0.3, 0]
     subjects = split(rows.assign(cluster="subject"), VARIANTS)
     assert set(subjects["cluster"]) == {"subject"}, "a cluster that names no query stays"
-
-
-def test_a_search_of_variants_has_the_clean_rows_of_a_search_without(tmp_path):
-    quick = {"languages": ("en", "sw"), "trained": ("en", "sw"), "dictionary_steps": 1, "extra_candidates": 5}
-    study = embedded_study.study("smoke", wider=True, root=tmp_path, **quick)
-    (name, *_), run = shared.names(study, "tydiqa", ["sw"]), Run("none", 0)
-    variants = [Variant("typos", 0.2), Variant("typos", 0)]
-    noisy = split(study.search_rows([run], [with_variants(study.collections(name)[0], variants)]), variants)
-    plain = study.search_rows([run], [name])
-    for variant in ("clean", "typos-0-0"):  # noise at rate 0 is none
-        own = noisy[noisy["variant"] == variant]
-        assert own["query_id"].tolist() == plain["query_id"].tolist()
-        assert own["cluster"].tolist() == plain["cluster"].tolist()
-        np.testing.assert_array_equal(own["ndcg@10"], plain["ndcg@10"])
-    assert len(noisy) == 3 * len(plain)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hybridlib.companion.questions import miracl, shared
+from hybridlib.companion.questions import shared
 from hybridlib.companion.questions.shared import NDCG, RECALL
-from hybridlib.companion.report import claims, paper, summaries
+from hybridlib.companion.report import claims, paper, summaries, tables
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
 from hybridlib.companion.report.drawing import LOOKS, Look, marks, new_figure, select, strategies, styled
+from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
+from hybridlib.files import local_file
 
 FORMS = {"full": "MIRACL dev", "hard-negatives": "MIRACL dev, hard negatives"}
 TABLES = {"xlm-r": 12, "labse": 13}
@@ -45,15 +46,44 @@ def searched(names: Sequence[str]) -> str:
 
 
 def counted(collections: Sequence[Collection]) -> pd.DataFrame:
-    """Table 11 beside what is counted: local dev files, and the passages of the collections that are in full.
+    """Table 11 beside what is counted: local dev files, and the passages of the collections that are MIRACL in full.
+
+    The table has 16 of MIRACL's 18 languages; its ar, en and es queries are slips (`paper.notes(11)`).
 
     Returns:
-        The columns of `miracl.table_11`, and agrees in words: yes, no, not counted, not in Table 11.
+        language; queries_paper and passages_paper (NA: not in the table); queries and judgements (NA: no local dev
+        files); passages (NA: not searched in full); passages_published (MIRACL's); agrees: do the queries, and the
+        passages as far as counted: "yes", "no", "not counted" or "not in Table 11".
     """
-    full = {found.name.rpartition("-")[2]: found for found in collections if _form(found.name) == "full"}
-    table = miracl.table_11(collections=full, download=False)
-    words = [{True: "yes", False: "no"}.get(same, "not counted") for same in table["agrees"]]
-    return table.assign(agrees=np.where(table["queries_paper"].isna(), "not in Table 11", words))
+    printed = paper.reported(11).pivot(index="language", columns="measure", values="value").astype(int)
+    full = {part.name.rpartition("-")[2]: part for part in collections if _form(part.name) == "full"}
+    lines = []
+    for lang, published in sources.MIRACL_PASSAGES.items():
+        sizes = full[lang].sizes() if lang in full else _dev_sizes(lang)
+        line = {"language": lang, "queries": sizes.get("queries"), "judgements": sizes.get("judgements")}
+        line |= {"passages": sizes.get("passages"), "passages_published": published, "agrees": "not in Table 11"}
+        if lang in printed.index:
+            line["queries_paper"], line["passages_paper"] = printed.loc[lang, ["queries", "candidates"]]
+            measured = (line["queries"], line["passages"] or published)
+            same = "yes" if measured == (line["queries_paper"], line["passages_paper"]) else "no"
+            line["agrees"] = same if line["queries"] else "not counted"
+        lines.append(line)
+    columns = ["queries_paper", "queries", "judgements", "passages_paper", "passages", "passages_published"]
+    return pd.DataFrame(lines, columns=["language", *columns, "agrees"]).astype(dict.fromkeys(columns, "Int64"))
+
+
+def _dev_sizes(lang: str) -> dict[str, int | None]:
+    """Numbers of queries and judgements in a language's dev files; empty where they are not local."""
+    files = (f"miracl-dev/{kind}.miracl-v1.0-{lang}-dev.tsv" for kind in ("topics", "qrels"))
+    if not all(map(local_file, files)):
+        return {}
+    return sources.load(f"miracl-{lang}", passages=False)[0].sizes()
+
+
+def languages_of(table: int) -> list[str]:
+    """The 15 languages of Table 12 or 13, in the order of the print; en is not among them."""
+    languages = paper.reported(table)["language"].unique()
+    return [lang for lang in languages if lang not in ("mean", "median")]
 
 
 def compare_means(rows: pd.DataFrame, form: str | None) -> pd.DataFrame:
@@ -62,7 +92,7 @@ def compare_means(rows: pd.DataFrame, form: str | None) -> pd.DataFrame:
     On MIRACL only languages of Tables 12 and 13 count.
     """
     if form is not None:
-        rows = rows[rows["query_lang"].isin(miracl.paper_languages(12))]
+        rows = rows[rows["query_lang"].isin(languages_of(12))]
     return shared.compare(rows, CLAIMED, (NDCG, RECALL)).assign(languages=rows["query_lang"].nunique())
 
 
@@ -72,12 +102,12 @@ def table_cells(rows: pd.DataFrame, *, base: str | None, form: str | None) -> pd
     Mean and median over languages are there only where all 15 languages of the tables are; the median has no interval.
 
     Returns:
-        summaries.PAPER_KEYS, value, low, high, sd (over seeds, NaN for one).
+        tables.PAPER_KEYS, value, low, high, sd (over seeds, NaN for one).
     """
-    columns = [*summaries.PAPER_KEYS, "value", "low", "high", "sd"]
+    columns = [*tables.PAPER_KEYS, "value", "low", "high", "sd"]
     if base not in TABLES or form != "full":
         return pd.DataFrame(columns=columns)
-    languages = miracl.paper_languages(TABLES[base])
+    languages = languages_of(TABLES[base])
     rows = rows[rows["query_lang"].isin(languages)]
     parts = [_cells(rows, measure, len(languages)) for measure in (NDCG, RECALL)]
     cells = pd.concat(parts, ignore_index=True)
@@ -120,7 +150,7 @@ def judge_means(comparison: pd.DataFrame, where: str, *, base: str | None, form:
             claim = f"On {where} {NAMES[a]} is better than {NAMES[b]}, mean {MEASURES[measure]}"
             what = f"{shared.gap(a, b, measure)}, {n} languages"
             printed = _printed_means(a, b, measure, base) if form else ""
-            here = whole and n == len(miracl.paper_languages(12))
+            here = whole and n == len(languages_of(12))
             options = {"what": what, "paper": printed, "same_benchmark": here, "needs": shared.MISSING}
             lines.append(claims.line(claim, found, **options))
     return pd.DataFrame(lines, columns=claims.COLUMNS)

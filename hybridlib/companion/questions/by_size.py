@@ -16,8 +16,8 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import permutation_test, rankdata
 
 from hybridlib import statistics
-from hybridlib.companion.questions import miracl, shared
-from hybridlib.companion.questions.by_language import TABLES
+from hybridlib.companion.questions import shared
+from hybridlib.companion.questions.by_language import TABLES, languages_of
 from hybridlib.companion.questions.shared import NDCG
 from hybridlib.companion.report import paper
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
@@ -106,19 +106,15 @@ def relation(gaps: ClusterSums) -> dict[str, float]:
     """
     languages = gaps.cells.get_level_values("query_lang").astype(str)
     inside, sizes = np.isin(languages, high_resource()), corpus_sizes()[languages].rank().to_numpy()
+    weights = np.where(inside, 1 / inside.sum(), -1 / (~inside).sum())
     means = statistics.cell_means(gaps).to_numpy()
-    difference = statistics.interval_of(gaps, lambda rows: _mean_gap(rows[:, inside], rows[:, ~inside]))
+    difference = statistics.interval_of(gaps, lambda rows: rows @ weights)
     rho = statistics.interval_of(gaps, lambda rows: _rank_correlations(rows, sizes))
-    options = {"n_resamples": RELABELLINGS, "alternative": "greater", "vectorized": True, "rng": 0}
-    p = permutation_test((means[inside], means[~inside]), lambda *groups, axis: abs(_mean_gap(*groups)), **options)
-    options["permutation_type"] = "pairings"
+    options = {"permutation_type": "pairings", "n_resamples": RELABELLINGS, "alternative": "greater"}
+    options |= {"vectorized": True, "rng": 0}
+    p = permutation_test((weights,), lambda rows, axis: abs(rows @ means), **options)
     rho_p = permutation_test((means,), lambda rows, axis: abs(_rank_correlations(rows, sizes)), **options)
     return dict(zip(RELATION, (*difference, p.pvalue, *rho, rho_p.pvalue), strict=True))
-
-
-def _mean_gap(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Means of rows (..., a) minus means of rows (..., b), (...,)."""
-    return inside.mean(axis=-1) - outside.mean(axis=-1)
 
 
 def _rank_correlations(means: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -138,7 +134,7 @@ def printed(base: str, a: str = "hybrid", b: str = "x-x-mono") -> tuple[pd.DataF
         Two frames with panel, a, b, difference, low, high: one with language, one with group and RELATION's p, rho and
         rho_p, which hold for the two groups together.
     """
-    cells = paper.reported(TABLES[base], measure=NDCG, language=miracl.paper_languages(TABLES[base]))
+    cells = paper.reported(TABLES[base], measure=NDCG, language=languages_of(TABLES[base]))
     wide = cells.pivot(index="language", columns="strategy", values="value")
     gaps = (wide[a] - wide[b]).sort_index()
     index = pd.MultiIndex.from_frame(gaps.index.to_frame(index=False, name="query_lang"))

@@ -23,7 +23,7 @@ from hybridlib.companion.report.drawing import LOOKS, SPAN, marks, new_figure, r
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 
-ACCURACY = "precision@1"  # what Tatoeba reports: one sentence is right, and only the nearest counts
+ACCURACY = "precision@1"  # of Tatoeba: one sentence is right, and only the nearest counts
 MEASURES = {"MIRACL": "ndcg@10", "LAReQA": "map@20", "Tatoeba": ACCURACY, "Mewsli-X": "map@20"}
 PREFIXES = {"MIRACL": "miracl-", "Tatoeba": "tatoeba-", "Mewsli-X": "mewsli-x"}  # of the names of their collections
 WORDS = claims.MEASURES | {ACCURACY: "accuracy"}  # of the tasks' measures
