@@ -66,9 +66,9 @@ def average_precision(ranking: Ranking, cutoff: int | None = None) -> np.ndarray
     Source: Buckley and Voorhees 2005, Retrieval System Evaluation, in: TREC, MIT Press, chapter 3.
     """
     query, rank = ranking.relevant()
-    found = rank <= _limit(cutoff)
-    precision_there = np.where(found, _position(query, ranking.n_queries) / rank, 0.0)
-    return _per_relevant(query, precision_there, ranking.n_queries)
+    retrieved = rank <= _limit(cutoff)
+    precision_at_rank = np.where(retrieved, _position(query, ranking.n_queries) / rank, 0.0)
+    return _per_relevant(query, precision_at_rank, ranking.n_queries)
 
 
 def recall(ranking: Ranking, cutoff: int) -> np.ndarray:

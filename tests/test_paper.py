@@ -59,7 +59,7 @@ def test_names_are_ours():
 def test_printed_mean_is_the_average_of_its_languages(table):
     averages = languages_of(table).groupby(CELL)["exact"].agg(average)
     printed = exact(paper.reported(table, language="mean")).set_index(CELL)["exact"]
-    half = Decimal(str(paper.rounding_half(DECIMALS[table])))
+    half = Decimal(str(paper.rounding_half(DECIMALS[table])))  # .005 for 2 decimals
     assert len(printed) == len(averages)
     assert (printed - averages).abs().max() <= half
 
@@ -146,8 +146,3 @@ def test_unknown_table(table):
 def test_unknown_filters_say_what_is_known(filters, text):
     with pytest.raises(ValueError, match=text):
         paper.reported(3, **filters)
-
-
-def test_rounding_half():
-    assert paper.rounding_half(2) == pytest.approx(0.005)
-    assert paper.rounding_half(0) == 0.5
