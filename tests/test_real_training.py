@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_pretrained import pairs_file
+from made import pairs_file, parallel_corpus
 
 from hybridlib import __main__ as command_line
 from hybridlib.encoder import Encoder
@@ -30,7 +30,7 @@ def call(tool: str, *arguments: object) -> None:
 def trained(tmp_path_factory) -> Path:
     """An encoder from scratch, and one of each strategy trained from it and measured."""
     folder = tmp_path_factory.mktemp("real")
-    pairs = pairs_file(folder / "train.jsonl.gz")
+    pairs = pairs_file(folder / "train.jsonl", parallel_corpus())
     call("scratch_encoder", "--pairs", pairs, "--output", folder / "start", "--vocabulary", 400, "--hidden", 16)
     evaluate = ["evaluate", "--benchmark", "demo", "--languages", "de", "el", "en", "--quiet"]
     assert command_line.main([*evaluate, "--checkpoint", str(folder / "start"), "--rows", str(folder / "rows")]) == 0
@@ -45,7 +45,7 @@ def trained(tmp_path_factory) -> Path:
 
 def test_an_encoder_from_scratch_knows_the_words_of_its_pairs(trained):
     encoder = Encoder.load(trained / "start")
-    ids = encoder.tokenize(["dequery thing7 is here"])[0]
+    ids = encoder.tokenize(["deask thing7"])[0]
     assert encoder.tokenizer.unk_token_id not in ids and len(encoder.tokenizer) <= 400
     assert encoder.encode(["thing1", "thing2"]).shape == (2, 16)
 

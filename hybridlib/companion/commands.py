@@ -18,7 +18,6 @@ from hybridlib.sampler import STRATEGIES
 from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 FLOATS = ("fp32", "bf16", "fp16")
-GROUPS = ("miracl", "tydiqa", "beir", "tatoeba")  # of collections, which `experiment` searches by one name
 
 
 def flag(text: str, default: object = None, **options: object) -> Any:
@@ -308,7 +307,7 @@ class ExperimentOptions:
     strategy: list[str] | None = flag("only these (None: x-x-mono, x-y, hybrid)", choices=STRATEGIES)
     seed: list[int] | None = flag("only these of the profile's seeds")
     search: list[str] | None = flag(
-        f"what each run then searches: {', '.join(GROUPS)}, or names of `search`", metavar="NAME"
+        "what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`", metavar="NAME"
     )
 
 
@@ -321,16 +320,16 @@ def experiment(settings: list[list[str]], options: ExperimentOptions) -> int:
 
     Complete runs are used again. Under `accelerate launch` each run trains on all processes.
     """
-    from hybridlib.companion.experiment import embedded_study
-    from hybridlib.companion.questions import shared
+    from hybridlib.companion.experiment import searches
+    from hybridlib.companion.experiment.study import CORE, open_study
     from hybridlib.training.processes import all_processes
 
-    values = {name: _literal(text) for name, text in settings}
-    study, processes = embedded_study.study(options.profile, **values), all_processes()
-    runs = _runs(study, options.strategy or ["x-x-mono", "x-y", "hybrid"], options.seed or study.settings.seeds)
+    study = open_study(options.profile, {name: _literal(text) for name, text in settings})
+    processes = all_processes()
+    runs = _runs(study, options.strategy or CORE, options.seed or study.settings.seeds)
     names = []
     for name in options.search or ():
-        names += shared.names(name, options.profile) if name in GROUPS else [name]
+        names += searches.names(name, options.profile) if name in searches.BENCHMARKS else [name]
     collections = [collection for name in names for collection in study.collections(name)]  # before any training
     for run in runs:
         folder = study.train(run)

@@ -56,15 +56,15 @@ class TrainingSettings:
     temperature: float = _knob(0.05, "scores are divided by it")
     max_grad_norm: float = _knob(1.0, "gradients are scaled down to this norm")
     symmetric: bool = _knob(False, "also find the query of each passage")
-    mask_translations: bool = _knob(True, "translations of the passage do not count as wrong")
+    mask_translations: bool = _knob(
+        True, "leave translations of the passage out of the negatives; with --no- they count as wrong"
+    )
     negatives: int = _knob(0, "explicit negatives per pair, the first of those it has")
     validate_every: int = _knob(100, "steps between validation losses")
     patience: int | None = _knob(None, "validations without a new lowest loss before stopping (None: all steps)")
     checkpoint_every: int = _knob(500, "steps between checkpoints, from which a killed run goes on")
     seed: int = _knob(0, "of the batches, and of dropout")
-    precision: str = _knob(
-        "no", "no: float32; auto: half on a GPU that has it", choices=PRECISIONS
-    )
+    precision: str = _knob("no", "no: float32; auto: half on a GPU that has it", choices=PRECISIONS)
     cached: bool = _knob(False, "recompute vectors part by part: memory of a part, whatever the batch size; slower")
     part_tokens: int | None = _knob(
         None,

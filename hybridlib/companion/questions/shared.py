@@ -1,4 +1,4 @@
-"""What several questions share: names of their collections, comparisons of the strategies that are there, a figure."""
+"""What several questions share: comparisons of the strategies that are there, a figure."""
 
 from __future__ import annotations
 
@@ -10,34 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hybridlib import statistics
+from hybridlib.companion.experiment.searches import names as names  # for notebooks, which import this module
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
 from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, styled
-from hybridlib.companion.search import sources
 
 NDCG, RECALL = "ndcg@10", "recall@100"
-COLAB_LANGUAGES = ("bn", "en", "es", "fr", "sw", "te")  # of MIRACL, half of them high-resource, to spare a free GPU
-COLAB_BEIR = ("nfcorpus", "scifact", "fiqa")  # three small ones
 CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
 COMPARISON = ["setting", "measure", "subset", *CONTRAST, "p", "p_holm"]
 MISSING = "encoders of these strategies"  # what a claim needs whose strategies were not run
-
-
-def names(benchmark: str, profile: str, languages: Sequence[str] | None = None) -> list[str]:
-    """Names of a benchmark's collections for a profile: in colab fewer, and MIRACL with hard negatives.
-
-    Args:
-        benchmark: a group of `sources.names`: "miracl", "tydiqa", "beir" or "tatoeba".
-        languages: None: all that the benchmark has for this profile.
-
-    Raises:
-        ValueError: no such benchmark, or it has none of the languages.
-    """
-    if profile == "colab" and benchmark == "beir":
-        return list(COLAB_BEIR)
-    if profile == "colab" and benchmark == "miracl":
-        return sources.names("miracl-hard-negatives", languages or COLAB_LANGUAGES)
-    return sources.names(benchmark, languages)
 
 
 def listed(names: Sequence[str]) -> str:
