@@ -93,10 +93,10 @@ def test_notebook_has_one_parameters_cell_of_literals(path: Path) -> None:
 
 @each_notebook
 def test_the_parameters_cell_names_what_the_notebook_obeys(path: Path) -> None:
-    """Three to seven names; every other setting of the profile goes through `settings`."""
+    """At most seven names; every other setting of the profile goes through `settings`."""
     parameters = read_notebook(path).parameters
     assert parameters["profile"] == "demo" and parameters["settings"] == {}
-    assert 3 <= len(parameters) <= 7
+    assert len(parameters) <= 7
 
 
 @each_notebook
@@ -246,7 +246,7 @@ def test_the_colab_cell_installs_from_the_public_address(path: Path) -> None:
     installing = [text for text in cells if re.search(r"pip[\"', ]+install", text)]
     assert len(installing) == 1
     assert f"hybridlib[companion] @ git+{ADDRESS}" in installing[0].replace("{address}", ADDRESS)
-    assert "find_spec" in installing[0]  # only where hybridlib is missing
+    assert "except ModuleNotFoundError" in installing[0]  # only where hybridlib is missing
     assert not re.search(r"-U\b|--upgrade", installing[0])
 
 

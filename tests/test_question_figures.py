@@ -12,7 +12,7 @@ from test_by_language import FIFTEEN, rows
 from test_figures import lines
 
 from hybridlib.companion.questions import by_language, by_size, by_task, encoders, robustness, shared
-from hybridlib.companion.report import figures, paper, tables
+from hybridlib.companion.report import drawing, paper, tables
 from hybridlib.companion.report.drawing import LOOKS, WIDTH
 
 STRATEGIES = ["x-x-mono", "x-y", "hybrid"]
@@ -88,11 +88,11 @@ DRAW = {
 def test_fits_the_page_says_what_it_shows_and_repeats(name, tmp_path):
     figure = DRAW[name](**TEXT)
     below = figure.get_supxlabel().replace("\n", " ")
-    assert figures.caption(name) in below and below.endswith("a note") and figure.get_suptitle() == TEXT["title"]
+    assert drawing.caption(name) in below and below.endswith("a note") and figure.get_suptitle() == TEXT["title"]
     assert figure.get_size_inches()[0] == WIDTH
     test_figures.check_page(figure)
-    first = [path.read_bytes() for path in figures.save(figure, tmp_path / "a", name)]
-    assert first == [path.read_bytes() for path in figures.save(DRAW[name](**TEXT), tmp_path / "b", name)]
+    first = [path.read_bytes() for path in drawing.save(figure, tmp_path / "a", name)]
+    assert first == [path.read_bytes() for path in drawing.save(DRAW[name](**TEXT), tmp_path / "b", name)]
 
 
 def test_reported_and_reproduced_stand_apart():

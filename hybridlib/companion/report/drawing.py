@@ -78,8 +78,6 @@ CAPTIONS = {
     "differences": "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap "
     "interval, queries of all seeds together. Dots: least and largest difference of single seeds.",
     "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
-    "to_baseline": "Marker: mean over queries (average: over data sets), minus the baseline's. Bar: 95 % paired "
-    "bootstrap interval, queries of all seeds together. Dots: the lowest and the highest seed.",
     "encoders": f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: "
     "trained for retrieval elsewhere. Each panel has its own scale.",
     "ratio_by_task": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these "
