@@ -80,13 +80,6 @@ class EmbeddedCorpus:
         pairs = pa.table({"query_id": ids, "passage_id": ids, "source": ["names"] * len(ids)})
         return ParallelPairs.build(queries, passages, pairs, name="embedded-dictionary")
 
-    def subjects_in_training(self) -> tuple[int, int]:
-        """Test subjects that a training question or passage is about, and all test subjects, as `claims.facts` asks."""
-        subject = self.facts.set_index("fact_id")["subject_id"]
-        training = set(subject[self.train.passages["passage_id"].to_pylist()])
-        test = set(self.test.queries["cluster"].to_pylist())
-        return len(training & test), len(test)
-
     def shared_subjects(self) -> tuple[int, int]:
         """Test subjects that a training question or passage is about, and test subjects in all."""
         subject = self.facts.set_index("fact_id")["subject_id"]
