@@ -40,6 +40,7 @@ from hybridlib.files import explained, parse_json, replace_folder, sha256_of, ve
 
 MAX_WASTE = 0.05  # share of a batch's tokens that may be padding
 TOKENIZED_AT_ONCE = 8192  # texts; a tokenizer's own lists take ten times the memory of the ids kept
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
 PACKED_FROM = 8192  # tokens; for fewer, laying out the weights anew takes longer than it saves
 UNLIMITED = 1_000_000  # tokens; transformers writes 1e30 for a tokenizer without a limit
 POOLINGS = ("mean", "cls", "pooler")
@@ -279,12 +280,13 @@ def _with_packed_weights(backbone: PreTrainedModel) -> PreTrainedModel:
 
     torch's operators for it are private: whatever another version of torch makes of them, encoding goes on without.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+    dtype = backbone.dtype
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and dtype in PACKED_DTYPES):
         return backbone
     shared = {id(tensor): tensor for tensor in chain(backbone.parameters(), backbone.buffers())}
     packed = copy.deepcopy(backbone, shared)
     try:
-        if backbone.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return backbone
         for parent in list(packed.modules()):
             for name, child in parent.named_children():
@@ -292,7 +294,7 @@ def _with_packed_weights(backbone: PreTrainedModel) -> PreTrainedModel:
                     layer = _PackedLinear(child)
                     layer(child.weight[:1])  # a trial: it raises where the operator has changed
                     setattr(parent, name, layer)
-    except Exception as error:
+    except Exception as error:  # nobody promises what private operators raise
         logger.warning("weights are not packed, which makes encoding slower (%s: %s)", type(error).__name__, error)
         return backbone
     return packed
