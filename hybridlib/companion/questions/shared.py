@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hybridlib import statistics
-from hybridlib.companion.experiment.searches import names as names  # for notebooks, which import this module
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
 from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, styled

@@ -63,8 +63,8 @@ CAPTIONS = {
     f"benchmark, where it was. {INTERVAL}",
     "gain_by_size": "Marker: difference of the means over the queries in one language. Bar: 95 % paired bootstrap "
     "interval, queries of all seeds together, not corrected for the number of languages; none: printed numbers. Dots: "
-    "single seeds. Dashed line and band: mean over a group's languages and its interval. Languages of nearly the same "
-    "size are moved apart.",
+    "lowest and highest seed. Dashed line and band: mean over a group's languages and its interval. Languages of "
+    "nearly the same size are moved apart.",
     "training_curves": "Line: mean over seeds, training loss also over neighbouring steps; dashed: X-Y batches. "
     "Band and bar: lowest to highest seed. Ringed: the lowest validation loss of each seed, whose weights are kept.",
     "first_ranked": "Share of queries (%) whose best-ranked relevant candidate, in the pool of all languages, is in "
