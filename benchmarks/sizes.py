@@ -44,14 +44,14 @@ class Size:
     """One model.
 
     Attributes:
-        config: class of its configuration; settings: what config.json says.
+        config: class of its configuration in transformers; settings: what config.json says.
         build: from a configuration to the model.
         source: repository whose config.json that is.
         published: parameters, in millions, and who says so; None: not found, or of the whole model only.
         pooling: "pooler" adds LaBSE's dense layer.
     """
 
-    config: type
+    config: str
     settings: dict
     build: Callable[[object], PreTrainedModel]
     source: str
@@ -75,7 +75,7 @@ MT5 = {"vocab_size": 250112, "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_laye
 
 SIZES = {
     "multilingual-minilm": Size(
-        transformers.BertConfig,
+        "BertConfig",
         {"vocab_size": 250037, **MINI},
         _encoder("BertModel"),
         "microsoft/Multilingual-MiniLM-L12-H384; intfloat/multilingual-e5-small has the same",
@@ -83,7 +83,7 @@ SIZES = {
         "card: 21M and 96M of embeddings",
     ),
     "mbert": Size(
-        transformers.BertConfig,
+        "BertConfig",
         {"vocab_size": 119547, **BASE},
         _encoder("BertModel"),
         "google-bert/bert-base-multilingual-cased",
@@ -91,7 +91,7 @@ SIZES = {
         "not found",
     ),
     "xlm-r-base": Size(
-        transformers.XLMRobertaConfig,
+        "XLMRobertaConfig",
         {**XLMR, **BASE},
         _encoder("XLMRobertaModel"),
         "FacebookAI/xlm-roberta-base; intfloat/multilingual-e5-base has the same",
@@ -99,7 +99,7 @@ SIZES = {
         "arXiv 1911.02116",
     ),
     "labse": Size(
-        transformers.BertConfig,
+        "BertConfig",
         {"vocab_size": 501153, **BASE},
         _encoder("BertModel"),
         "sentence-transformers/LaBSE",
@@ -108,7 +108,7 @@ SIZES = {
         pooling="pooler",
     ),
     "xlm-r-large": Size(
-        transformers.XLMRobertaConfig,
+        "XLMRobertaConfig",
         {**XLMR, **LARGE},
         _encoder("XLMRobertaModel"),
         "FacebookAI/xlm-roberta-large; intfloat/multilingual-e5-large has the same",
@@ -116,7 +116,7 @@ SIZES = {
         "arXiv 1911.02116",
     ),
     "bge-m3": Size(
-        transformers.XLMRobertaConfig,
+        "XLMRobertaConfig",
         {**XLMR, **LARGE, "max_position_embeddings": 8194},
         _encoder("XLMRobertaModel"),
         "BAAI/bge-m3",
@@ -124,15 +124,15 @@ SIZES = {
         "documentation of FlagEmbedding",
     ),
     "gte-multilingual-base": Size(
-        transformers.GteConfig,
+        "GteConfig",
         {"vocab_size": 250048, **BASE},
-        transformers.GteModel,
+        lambda config: transformers.GteModel(config),  # not in every version that pyproject.toml admits
         "the defaults of transformers' GteConfig",
         305,
         "card",
     ),
     "mt5-base": Size(
-        transformers.MT5Config,
+        "MT5Config",
         MT5,
         transformers.MT5EncoderModel,
         "google/mt5-base, its encoder",
@@ -140,7 +140,7 @@ SIZES = {
         "of the whole model only",
     ),
     "nllb-200-distilled-600m": Size(
-        transformers.M2M100Config,
+        "M2M100Config",
         {"vocab_size": 256206, **SEQ2SEQ, "activation_function": "relu"},
         M2M100ForConditionalGeneration,
         "facebook/nllb-200-distilled-600M, the translator",
@@ -161,7 +161,7 @@ def build(name: str, vocabulary: int | None = None) -> tuple[PreTrainedModel, nn
     settings = size.settings | ({"vocab_size": vocabulary} if vocabulary else {})
     width = settings.get("hidden_size", 0)
     torch.manual_seed(0)
-    model = size.build(size.config(**settings, pad_token_id=0))
+    model = size.build(getattr(transformers, size.config)(**settings, pad_token_id=0))
     return model, nn.Sequential(nn.Linear(width, width), nn.Tanh()) if size.pooling == "pooler" else None
 
 
@@ -169,7 +169,7 @@ def measure(name: str, vocabulary: int | None) -> dict:
     """What this process finds out about one model."""
     with torch.device("meta"):
         n = sum(parameters(part) for part in build(name, vocabulary) if part is not None)
-    translator = SIZES[name].config is transformers.M2M100Config
+    translator = SIZES[name].config == "M2M100Config"
     found = {"parameters": n, "weights_gb": 4 * n / 1e9, "training_gb": None if translator else 16 * n / 1e9}
     needed, free = (4 if translator else 16) * n + SPARE, psutil.virtual_memory().available
     if needed > free:
