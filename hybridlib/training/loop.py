@@ -102,22 +102,19 @@ def train(
     optimizer = make_optimizer(encoder, settings)
     same = identity(encoder, sampler, validation, settings)
     file = StateFile(Path(checkpoint), same, encoder, optimizer, scaler)
-    state = _resume(file, processes)
-    gradients = Gradients(encoder, settings, processes)
-    tokens = tokens or TokenizedPairs(sampler.corpus, encoder)
+    state, gradients = _resume(file, processes), Gradients(encoder, settings, processes)
     held_out = TokenizedPairs(validation.corpus, encoder) if validation else None
     encoder.train()
-    batches = _prepared(tokens, sampler, settings, state.step, processes)
-    shown = progress and processes.is_main_process
-    for prepared in tqdm(batches, sampler.strategy, steps, initial=state.step, disable=not shown):
+    batches = _prepared(tokens or TokenizedPairs(sampler.corpus, encoder), sampler, settings, state.step, processes)
+    bar = {"initial": state.step, "disable": not (progress and processes.is_main_process)}
+    for prepared in tqdm(batches, sampler.strategy, steps, **bar):
         if settings.patience is not None and state.stale >= settings.patience:
             break
-        entry = _update(gradients, prepared, optimizer, scaler, steps)
+        state.log.append(entry := _update(gradients, prepared, optimizer, scaler, steps))
         state.step += 1
         if validation is not None and (state.step == steps or state.step % settings.validate_every == 0):
             entry["validation_loss"] = validation_loss(gradients, validation, held_out)
             state.note(entry["validation_loss"], encoder)
-        state.log.append(entry)
         if processes.is_main_process and state.step < steps and state.step % settings.checkpoint_every == 0:
             file.write(state)
     if processes.is_main_process:
