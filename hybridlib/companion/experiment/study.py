@@ -32,7 +32,7 @@ UPSTREAM = ("corpora/base.py", "sampler.py", "loss.py", "encoder.py", "training/
 UPSTREAM += ("training/gradients.py", "training/loop.py")
 UPSTREAM += ("training/settings.py", "companion/experiment/study.py")  # what decides a training, whatever the study
 DOWNSTREAM = ("evaluation.py", "metrics.py")  # and an evaluation
-SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "measure")) + ("metrics.py",)
+SEARCH = tuple(f"companion/search/{name}.py" for name in ("search", "topk", "measure")) + ("metrics.py",)
 LABELS = ("profile", "checkpoint", "strategy", "alpha", "seed", "commit", "device", "batch_size")
 
 
