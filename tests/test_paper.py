@@ -115,11 +115,6 @@ def test_notes_stand_with_their_tables():
     assert [note for note in paper.notes() if "SQuADShifts" in note][0] not in sum(map(paper.notes, range(1, 14)), [])
 
 
-def test_filters_take_one_value_or_several():
-    cells = paper.reported(7, checkpoint="xlm-r", language=["el", "vi"])
-    assert cells["printed"].tolist() == ["431.6", "307.8", "311.9", "395.0", "289.4", "295.6"]
-
-
 def test_the_caller_may_change_what_he_gets():
     changed = paper.reported()
     changed["value"] = 0.0
