@@ -16,10 +16,10 @@ from hybridlib.companion.report.drawing import (
     LOOKS,
     Look,
     captioned,
-    checked,
     label_rows,
     marks,
     new_figure,
+    require,
     strategies,
 )
 from hybridlib.companion.search import sources
@@ -192,7 +192,7 @@ def reported_by_language(cells: pd.DataFrame, *, measure: str = NDCG, languages:
         languages: from top to bottom; none: as they come. Others are left out.
     """
     columns = ["checkpoint", "strategy", "language", "reported", "reproduced", "low", "high"]
-    frame = checked(cells, "cells", columns, measure=measure)
+    frame = require(cells, "cells", columns, measure=measure)
     languages = [lang for lang in languages or frame["language"].unique() if lang in set(frame["language"])]
     frame = frame[frame["language"].isin(languages)]
     bases, names = list(frame["checkpoint"].unique()), strategies(frame)

@@ -21,7 +21,7 @@ from hybridlib.companion.questions.by_language import TABLES, languages_of
 from hybridlib.companion.questions.shared import NDCG
 from hybridlib.companion.report import paper
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
-from hybridlib.companion.report.drawing import GREY, LOOKS, Look, captioned, checked, marks, new_figure
+from hybridlib.companion.report.drawing import GREY, LOOKS, Look, captioned, marks, new_figure, require
 from hybridlib.companion.report.summaries import PAIRS
 from hybridlib.statistics import ClusterSums
 
@@ -170,8 +170,8 @@ def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame) -> Figure:
     Args:
         by_language, by_group: of `compare` or `printed`, of one or several panels.
     """
-    checked(by_language, "by_language", ["panel", "a", "b", "language", "difference", "low", "high"])
-    checked(by_group, "by_group", ["panel", "group", "difference", "low", "high"])
+    require(by_language, "by_language", ["panel", "a", "b", "language", "difference", "low", "high"])
+    require(by_group, "by_group", ["panel", "group", "difference", "low", "high"])
     panels = list(by_language["panel"].unique())
     figure, axes = new_figure(len(panels), 1, 0.4 + 2.3 * len(panels), sharex=True, sharey=True)
     for ax, panel in zip(axes[:, 0], panels, strict=True):
@@ -193,7 +193,7 @@ def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame) -> Figure:
 def _languages(ax: Axes, rows: pd.DataFrame) -> None:
     """Draw a bar, a marker in the colour of who is ahead, dots of seeds, and the code above, for each language."""
     a, b = (LOOKS[rows[side].iloc[0]] for side in ("a", "b"))
-    ahead = np.checked([rows["low"] > 0, rows["high"] < 0], [a.color, b.color], UNCLEAR)
+    ahead = np.select([rows["low"] > 0, rows["high"] < 0], [a.color, b.color], UNCLEAR)
     for color, words in ((a.color, f"{a.label} ahead"), (b.color, f"{b.label} ahead"), (UNCLEAR, "interval holds 0")):
         part = rows[ahead == color]
         dots = part.reindex(columns=["seed_min", "seed_max"])

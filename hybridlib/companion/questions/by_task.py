@@ -19,7 +19,7 @@ from hybridlib.companion.experiment import searches
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import INTERVAL, SPAN, captioned, checked, new_figure
+from hybridlib.companion.report.drawing import INTERVAL, SPAN, captioned, new_figure, require
 from hybridlib.companion.report.figures import share_curve
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
@@ -215,9 +215,9 @@ def ratio_by_task(means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame) 
         means, seeds: of `curve`, of all tasks.
         best: of `best`: task, monolingual_share, among_the_best.
     """
-    checked(means, "means", [*CURVE, *SPAN])
-    checked(seeds, "seeds", [*CURVE, "value"])
-    checked(best, "best", ["task", SHARE, "among_the_best"])
+    require(means, "means", [*CURVE, *SPAN])
+    require(seeds, "seeds", [*CURVE, "value"])
+    require(best, "best", ["task", SHARE, "among_the_best"])
     names = list(dict.fromkeys(means["task"]))
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)

@@ -25,10 +25,10 @@ from hybridlib.companion.report.drawing import (
     SPAN,
     Look,
     captioned,
-    checked,
     label_rows,
     marks,
     new_figure,
+    require,
     strategies,
 )
 from hybridlib.companion.search.collection import Collection
@@ -201,7 +201,7 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
         frame: of `summary`.
         measures: which, from left to right.
     """
-    checked(frame, "frame", ["encoder", "kind", "strategy", "measure", *SPAN])
+    require(frame, "frame", ["encoder", "kind", "strategy", "measure", *SPAN])
     if missing := [measure for measure in measures if measure not in set(frame["measure"])]:
         raise ValueError(f"frame has no rows with measure {missing[0]!r}; measure it first or choose others")
     last = frame[frame["measure"] == measures[-1]].sort_values("mean", ascending=False)

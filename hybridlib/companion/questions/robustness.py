@@ -17,7 +17,7 @@ from hybridlib import statistics
 from hybridlib.companion.questions.noise import CLEAN
 from hybridlib.companion.questions.shared import CONTRAST
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import INTERVAL, LOOKS, captioned, checked, marks, new_figure, strategies
+from hybridlib.companion.report.drawing import INTERVAL, LOOKS, captioned, marks, new_figure, require, strategies
 from hybridlib.companion.report.summaries import PAIRS
 
 LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA's languages those with the smallest corpora in Table 11
@@ -188,7 +188,7 @@ def noise_rates(losses: pd.DataFrame, *, measure: str) -> Figure:
     Args:
         losses: of `lost`, with a column group; what is clean stands at rate 0.
     """
-    checked(losses, "losses", ["group", "kind", "strategy", "rate", "clean", "noisy", "noisy_low", "noisy_high"])
+    require(losses, "losses", ["group", "kind", "strategy", "rate", "clean", "noisy", "noisy_low", "noisy_high"])
     names, kinds = list(dict.fromkeys(losses["group"])), [kind for kind in KINDS if kind in set(losses["kind"])]
     figure, axes = new_figure(len(names), len(kinds), 0.6 + 1.75 * len(names), sharex=True, sharey=True)
     for line, group in zip(axes, names, strict=True):

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from hybridlib import statistics
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, captioned, checked, label_rows, marks, new_figure
+from hybridlib.companion.report.drawing import LOOKS, captioned, label_rows, marks, new_figure, require
 
 NDCG, RECALL = "ndcg@10", "recall@100"
 CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
@@ -60,7 +60,7 @@ def differences(frame: pd.DataFrame, *, sides: Mapping[str, str]) -> Figure:
         frame: value (the panel), group and CONTRAST.
         sides: value -> what stands under its panel, such as which side is better; panels stand in this order.
     """
-    checked(frame, "frame", ["value", "group", *CONTRAST])
+    require(frame, "frame", ["value", "group", *CONTRAST])
     panels = [value for value in sides if value in set(frame["value"])]
     look = "b" if frame["a"].nunique() == 1 else "a"
     lines = list(dict.fromkeys(zip(frame["group"], frame["a"], frame["b"], strict=True)))

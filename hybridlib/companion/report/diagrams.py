@@ -22,9 +22,9 @@ from hybridlib.companion.report.drawing import (
     LOOKS,
     SETTINGS,
     captioned,
-    checked,
     label_rows,
     new_figure,
+    require,
     strategies,
 )
 from hybridlib.sampler import Batch
@@ -54,7 +54,7 @@ def first_ranked(matrices: Mapping[str, pd.DataFrame]) -> Figure:
         raise ValueError("matrices is empty; it needs a strategy and its frame of shares")
     languages = sorted({lang for matrix in matrices.values() for lang in matrix.index})
     for name in names:
-        checked(matrices[name], f"matrices[{name!r}]", languages)
+        require(matrices[name], f"matrices[{name!r}]", languages)
     shares = {name: matrices[name].reindex(index=languages, columns=languages) for name in names}
     scale = Normalize(0, _largest(pd.concat(shares.values()), "matrices"))
     columns = min(len(names), 3)
@@ -90,7 +90,7 @@ def win_matrix(frame: pd.DataFrame, a: str, b: str) -> Figure:
             ("win", "tie" or "loss" of a).
         a, b: the strategies.
     """
-    checked(frame, "frame", ["query_lang", "pool", "difference", "low", "high", "outcome"])
+    require(frame, "frame", ["query_lang", "pool", "difference", "low", "high", "outcome"])
     strategies(pd.DataFrame({"strategy": [a, b]}))
     text = [f"{x:+.3f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}") for x in frame["difference"]]
     frame = frame.astype({"query_lang": str, "pool": str}).assign(text=text)
@@ -117,7 +117,7 @@ def corpus_sizes(frame: pd.DataFrame) -> Figure:
     Args:
         frame: name, language, queries, candidates.
     """
-    checked(frame, "frame", ["name", "language", "queries", "candidates"])
+    require(frame, "frame", ["name", "language", "queries", "candidates"])
     names, languages = list(dict.fromkeys(frame["name"])), sorted(set(frame["language"]))
     figure, axes = new_figure(1, len(names), 0.8 + 0.3 * len(languages), sharey=True)
     for ax, name in zip(axes[0], names, strict=True):
@@ -140,7 +140,7 @@ def training_sizes(frame: pd.DataFrame) -> Figure:
     Args:
         frame: name, language (codes with spaces between), size.
     """
-    checked(frame, "frame", ["name", "language", "size"])
+    require(frame, "frame", ["name", "language", "size"])
     frame = frame.sort_values("size", ascending=False)
     figure, ((ax,),) = new_figure(1, 1, 0.7 + 0.24 * len(frame))
     labels = []

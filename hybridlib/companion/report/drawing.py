@@ -108,7 +108,7 @@ def label_rows(ax: Axes, labels: Sequence[str], *, above: float = 0.5) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def checked(frame: pd.DataFrame, name: str, columns: Iterable[str], **values: str) -> pd.DataFrame:
+def require(frame: pd.DataFrame, name: str, columns: Iterable[str], **values: str) -> pd.DataFrame:
     """Rows with those values of a frame that the caller knows as `name`; ValueError without a column or any row."""
     needed = list(dict.fromkeys([*columns, *values]))
     missing = [column for column in needed if column not in frame.columns]

@@ -25,10 +25,10 @@ from hybridlib.companion.report.drawing import (
     SETTINGS,
     SPAN,
     captioned,
-    checked,
     label_rows,
     marks,
     new_figure,
+    require,
     strategies,
 )
 from hybridlib.companion.report.summaries import monolingual_share
@@ -45,7 +45,7 @@ def quality(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         seeds: strategy, alpha, setting, measure, subset, value.
     """
     keys = {"measure": "map", "subset": "all"}
-    means, single = checked(summary, "summary", [*BY, *SPAN], **keys), checked(seeds, "seeds", [*BY, "value"], **keys)
+    means, single = require(summary, "summary", [*BY, *SPAN], **keys), require(seeds, "seeds", [*BY, "value"], **keys)
     alphas = means.loc[means["strategy"] == "hybrid", "alpha"].unique()
     if len(alphas) > 1:
         raise ValueError(f"summary has hybrid with several alphas, {alphas.tolist()}; keep one, or draw mixing_ratio")
@@ -65,7 +65,7 @@ def shared_script(frame: pd.DataFrame) -> Figure:
     Args:
         frame: strategy, group ("same script" or "different script"), mean, low, high.
     """
-    checked(frame, "frame", ["strategy", "group", *SPAN])
+    require(frame, "frame", ["strategy", "group", *SPAN])
     groups = sorted(frame["group"].unique(), reverse=True)
     return _strategy_panels("group", dict(zip(groups, groups, strict=True)), frame, pd.DataFrame())
 
@@ -130,7 +130,7 @@ def _language_rows(
     frame: pd.DataFrame, name: str, measure: str, languages: Sequence[str], remarks: Mapping[str, str]
 ) -> Figure:
     """A row per language, in it a marker per strategy; a darker line before the first of the remarked languages."""
-    frame = checked(frame, name, ["strategy", "query_lang", *SPAN], measure=measure)
+    frame = require(frame, name, ["strategy", "query_lang", *SPAN], measure=measure)
     size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
     languages = [lang for lang in languages or size.index if lang in size.index]
     languages = sorted(languages, key=lambda lang: lang in remarks)
@@ -162,8 +162,8 @@ def mixing_ratio(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     panels = [*((setting, "map") for setting in SETTINGS), ("multi", "rank_distance")]
     for ax, (setting, measure) in zip(axes.flat, panels, strict=True):
         keys = {"setting": setting, "measure": measure, "subset": "all"}
-        rows = monolingual_share(checked(summary, "summary", [*BY, *SPAN], **keys))
-        share_curve(ax, rows, monolingual_share(checked(seeds, "seeds", [*BY, "value"], **keys)))
+        rows = monolingual_share(require(summary, "summary", [*BY, *SPAN], **keys))
+        share_curve(ax, rows, monolingual_share(require(seeds, "seeds", [*BY, "value"], **keys)))
         ax.set_title(f"{setting}: {MEASURES[measure]}")
         if measure == "rank_distance":
             _log_if_wide(ax.yaxis, rows[SPAN])
@@ -205,7 +205,7 @@ def training_curves(log: pd.DataFrame) -> Figure:
     Args:
         log: strategy, seed, step, mode, loss, and validation_loss (NaN where it was not measured).
     """
-    checked(log, "log", ["strategy", "seed", "step", "mode", "loss", "validation_loss"])
+    require(log, "log", ["strategy", "seed", "step", "mode", "loss", "validation_loss"])
     log = log.reset_index(drop=True)
     width = max(1, -(-int(log["step"].max() + 1) // POINTS))
     figure, ((left, right),) = new_figure(1, 2, 2.9)

@@ -283,7 +283,7 @@ def _run_frame(
     order, blocks = score_blocks(benchmark, queries, candidates)
     ids, languages = (np.array(benchmark.candidates[name].to_pylist())[order] for name in ("candidate_id", "lang"))
     allowed = {a: np.flatnonzero(np.isin(languages, [b for x, b in pairs if x == a])) for a in benchmark.languages}
-    names, lines = benchmark.queries.checked(["query_id", "lang"]).to_pylist(), []
+    names, lines = benchmark.queries.select(["query_id", "lang"]).to_pylist(), []
     for start, block in blocks:
         for query, scores in zip(names[start : start + len(block)], block, strict=True):
             inside = allowed[query["lang"]]
