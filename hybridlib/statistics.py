@@ -138,7 +138,7 @@ def interval_of(
             holds no query of the cell.
 
     Usual confusion: noise in the cells' means pushes the smallest of them down and their spread up, in the sample and
-    once more in each resample. The interval does not undo that; with few queries per cell it lies too far out.
+    once more in each resample, so that with few queries per cell the interval lies too far out.
     Errors: ValueError for resamples below 1, or a function that gives another shape.
     """
     observed = function(cell_means(cs).to_numpy()[None])

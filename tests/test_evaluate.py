@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridlib.corpora import Benchmark
-from hybridlib.evaluation import encode_benchmark, evaluate_vectors, rank_relevant, rows_from_ranks
+from hybridlib.evaluation import encode_benchmark, evaluate_vectors, rank_relevant
 
 
 def make_benchmark(languages=("de", "en", "fr"), n: int = 5, extra: int = 3, missing=()) -> Benchmark:
@@ -109,15 +109,6 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     pd.testing.assert_frame_equal(rank_relevant(benchmark, queries, candidates), whole)
 
 
-def test_rows_do_not_depend_on_the_order_of_ranks():
-    benchmark = make_benchmark(n=6)
-    ranks = rank_relevant(benchmark, integer_vectors(18, 3), integer_vectors(27, 4))
-    keys = ["setting", "query_id", "pool"]
-    a = rows_from_ranks(ranks).sort_values(keys, ignore_index=True)
-    b = rows_from_ranks(ranks.sample(frac=1, random_state=0)).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(a, b)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -157,7 +148,7 @@ def test_minilm_on_xquad_r_equals_an_independent_computation(data_folder):
 def independent_macro(benchmark: Benchmark, scores: np.ndarray) -> dict[str, float]:
     """Macro mAP per setting by ir_measures over full runs."""
     query, candidate, relevant = (t.to_pandas() for t in (benchmark.queries, benchmark.candidates, benchmark.relevant))
-    means: dict[str, list[float]] = {"mono": [], "cross": [], "multi": []}
+    means = {"mono": [], "cross": [], "multi": []}
     for a in benchmark.languages:
         rows = np.flatnonzero(query["lang"] == a)
         for pool in (*[{b} for b in benchmark.languages], set(benchmark.languages)):
@@ -165,10 +156,7 @@ def independent_macro(benchmark: Benchmark, scores: np.ndarray) -> dict[str, flo
             ids = candidate["candidate_id"].to_numpy()[columns]
             run = {query["query_id"][i]: dict(zip(ids, scores[i, columns].tolist(), strict=True)) for i in rows}
             inside = relevant[relevant["query_id"].isin(run) & relevant["candidate_id"].isin(ids)]
-            qrels = {
-                q: dict(zip(part["candidate_id"], part["gain"], strict=True)) for q, part in inside.groupby("query_id")
-            }
-            value = ir_measures.calc_aggregate([ir_measures.AP], qrels, run)[ir_measures.AP]
+            qrels = {q: part.set_index("candidate_id")["gain"].to_dict() for q, part in inside.groupby("query_id")}
             setting = "multi" if len(pool) > 1 else "mono" if a in pool else "cross"
-            means[setting].append(value)
+            means[setting].append(ir_measures.calc_aggregate([ir_measures.AP], qrels, run)[ir_measures.AP])
     return {setting: float(np.mean(values)) for setting, values in means.items()}

@@ -44,11 +44,7 @@ INTERVAL = "Bar: 95 % cluster bootstrap interval, queries of all seeds together.
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
+    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes."""
     paths = []
     with style():
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

@@ -1,9 +1,7 @@
 """Figures: one function each, from frames of `summaries` to a matplotlib Figure; heat maps and boxes: `diagrams`.
 
-Every function also takes `title`, drawn above, and `note`, drawn below after the caption, which says what points and
-bars mean; bars are the intervals of the frame. A strategy has one colour (Okabe-Ito) and one marker everywhere. A
-missing number is left blank, never drawn as 0. All raise ValueError for an empty frame, a missing column, or rows that
-were asked for and are not there.
+Every function also takes `title`, drawn above, and `note`, drawn below after the caption. A missing number is left
+blank, never drawn as 0. ValueError for an empty frame, a missing column, or rows that were asked for and are not there.
 """
 
 from __future__ import annotations
@@ -40,9 +38,7 @@ POINTS = 50  # into so many means the steps of a training curve are put together
 def quality(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """The mAP of each strategy, over all languages: a panel for each setting, one shared scale.
 
-    Args:
-        summary: strategy, alpha (one for hybrid), setting, measure, subset, mean, low, high.
-        seeds: strategy, alpha, setting, measure, subset, value.
+    summary, seeds: of `summaries.summary` and `summaries.by_seed`, hybrid with one alpha.
     """
     keys = {"measure": "map", "subset": "all"}
     means, single = require(summary, "summary", [*BY, *SPAN], **keys), require(seeds, "seeds", [*BY, "value"], **keys)
@@ -62,8 +58,7 @@ def quality(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 def shared_script(frame: pd.DataFrame) -> Figure:
     """Cross-lingual mAP of each strategy, apart for pairs of languages that share a script and that do not.
 
-    Args:
-        frame: strategy, group ("same script" or "different script"), mean, low, high.
+    frame: of `summaries.by_script`.
     """
     require(frame, "frame", ["strategy", "group", *SPAN])
     groups = sorted(frame["group"].unique(), reverse=True)
@@ -97,13 +92,9 @@ def _strategy_panels(column: str, panels: Mapping[str, str], means: pd.DataFrame
     "minus smallest, in the pool of all languages."
 )
 def language_bias(by_language: pd.DataFrame, *, zero_shot: Sequence[str] = ("el", "vi")) -> Figure:
-    """Rank distance in the multi setting for each query language and strategy.
+    """Rank distance in the multi setting for each query language and strategy, the largest first.
 
-    Languages with the largest distance come first, then those never trained on.
-
-    Args:
-        by_language: strategy, setting, measure, query_lang, mean, low, high.
-        zero_shot: languages to mark as not trained on.
+    by_language: of `summaries.by_language`. zero_shot: languages not trained on, which are marked and come last.
     """
     return _language_rows(by_language, "by_language", "rank_distance", (), dict.fromkeys(zero_shot, "zero-shot"))
 
@@ -116,12 +107,10 @@ def by_language(
     languages: Sequence[str] = (),
     marks: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A measure for each query language and strategy, in one setting; marked languages come last.
+    """A measure for each query language and strategy, in one setting.
 
-    Args:
-        frame: of `summaries.by_language`: strategy, measure, query_lang, mean, low, high.
-        languages: from top to bottom; none: the largest mean first. Others are left out.
-        marks: language -> what to put beside it.
+    frame: of `summaries.by_language`. languages: from top to bottom, others are left out; none: the largest mean first.
+    marks: language -> what to put beside it; these come last.
     """
     return _language_rows(frame, "frame", measure, languages, marks or {})
 
@@ -155,8 +144,7 @@ def _language_rows(
 def mixing_ratio(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """The mAP in mono, cross and multi, and rank distance, against alpha from 0 (X-Y) to 1 (X-X-mono).
 
-    Args:
-        summary, seeds: as for `quality`; strategies that are not of the curve are left out.
+    summary, seeds: as for `quality`, any alphas; strategies that are not of the curve are left out.
     """
     figure, axes = new_figure(2, 2, 4.9, sharex=True)
     panels = [*((setting, "map") for setting in SETTINGS), ("multi", "rank_distance")]
@@ -173,13 +161,9 @@ def mixing_ratio(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 
 
 def share_curve(ax: Axes, points: pd.DataFrame, seeds: pd.DataFrame) -> None:
-    """Draw a curve over the share of monolingual batches, its ends and middle named after their strategies.
+    """Draw a curve over the share of monolingual batches; its scale spans .05 at least: noise is not blown up.
 
-    The scale spans .05 at least, so that noise is not blown up.
-
-    Args:
-        points: strategy, monolingual_share, mean, low, high.
-        seeds: strategy, monolingual_share, value.
+    points, seeds: of one setting and measure, with the column of `summaries.monolingual_share`.
     """
     points = points.sort_values("monolingual_share")
     ax.plot(points["monolingual_share"], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
@@ -202,8 +186,7 @@ def share_curve(ax: Axes, points: pd.DataFrame, seeds: pd.DataFrame) -> None:
 def training_curves(log: pd.DataFrame) -> Figure:
     """Training loss, apart for monolingual and X-Y batches (their losses do not compare), and validation loss.
 
-    Args:
-        log: strategy, seed, step, mode, loss, and validation_loss (NaN where it was not measured).
+    log: strategy, seed, step, mode, loss, and validation_loss (NaN where it was not measured).
     """
     require(log, "log", ["strategy", "seed", "step", "mode", "loss", "validation_loss"])
     log = log.reset_index(drop=True)
