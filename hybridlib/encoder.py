@@ -417,7 +417,9 @@ def _snapshot(name: str | Path, revision: str | None, *patterns: str) -> Path:
         return fetch_folder(str(name), patterns, revision=revision)
     except (OSError, ValueError) as error:
         presets = "" if "/" in str(name) else f" and no preset ({', '.join(PRESETS)})"
-        raise CheckpointError(f"{name} is no folder here{presets}, and as a repository of the hub: {error}") from error
+        raise CheckpointError(
+            f"{name} is not a folder here{presets}, and as a repository of the hub: {error}"
+        ) from error
 
 
 def _join(folder: Path, tokenizer: str, whole: Path) -> Path:

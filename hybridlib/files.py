@@ -127,8 +127,10 @@ def check_content(data: bytes, *, size: int, sha256: str, where: object) -> None
     """Compare uncompressed bytes with the size and SHA-256 that are pinned; the ValueError names `where`."""
     digest = hashlib.sha256(data).hexdigest()
     if (len(data), digest) != (size, sha256):
-        pinned = f"not the {size} with {sha256} that are pinned; remove it and get it again"
-        raise ValueError(f"{where}: {len(data)} bytes (uncompressed), its sha256 is {digest}, {pinned}")
+        lengths = f"{len(data)} bytes (uncompressed) where {size} are expected"
+        reason = f"its sha256 is {digest}, not the expected {sha256}" if len(data) == size else lengths
+        advice = "this is not the pinned version or it is damaged: remove it and get it again"
+        raise ValueError(f"{where}: {reason}; {advice}")
 
 
 def parse_json(data: bytes, path: object, line: int = 1) -> Any:
@@ -169,18 +171,21 @@ def download(url: str, *, size: int, sha256: str) -> bytes:
         ConnectionError: no attempt brought the whole file, or the server refused.
         ValueError: the whole file came and is not the pinned one.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(ATTEMPTS):
+        time.sleep(2**attempt - 1)
         try:
             with urllib.request.urlopen(url, timeout=30) as response:
-                data = response.read()
-            break
+                data = response.read(size + 1)
         except (OSError, http.client.HTTPException) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500  # asking again would not help
-            if refused or attempt == ATTEMPTS:
-                raise ConnectionError(f"{url}: {error}") from error
-        time.sleep(2**attempt)
-    check_content(data, size=size, sha256=sha256, where=url)
-    return data
+            failure = str(error)
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:  # asking again would not help
+                break
+        else:
+            if len(data) >= size:
+                check_content(data, size=size, sha256=sha256, where=url)
+                return data
+            failure = f"the connection was cut after {len(data)} of {size} bytes"
+    raise ConnectionError(f"{url}: {failure}")
 
 
 def lock_file() -> Path:

@@ -128,7 +128,7 @@ REFUSALS = {
 def test_what_the_hub_refuses_is_named(hub, tmp_path):
     xlm_roberta(tmp_path / "0", 0)
     hub.add("model", "owner/model", content(tmp_path / "0"))
-    with pytest.raises(CheckpointError, match="owner/other is no folder here.*model owner/other at main"):
+    with pytest.raises(CheckpointError, match="owner/other is not a folder here.*model owner/other at main"):
         Encoder.load("owner/other")
     with pytest.raises(CheckpointError, match=f"model owner/model at {'1' * 40}: "):
         Encoder.load("owner/model", revision="1" * 40)
