@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import encoder, parallel_corpus
 
-from hybridlib.companion.search import search as search_module
+from hybridlib.companion.search import topk
 from hybridlib.companion.search.collection import PASSAGES, Passages
-from hybridlib.companion.search.search import search, top_k
+from hybridlib.companion.search.search import search
+from hybridlib.companion.search.topk import top_k
 from hybridlib.corpora import Benchmark
 from hybridlib.encoder import Encoder
 from hybridlib.evaluation import encode_benchmark, rank_relevant
@@ -99,8 +100,8 @@ def test_top_k_is_brute_force(data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
     queries, vectors = (torch.from_numpy(rng.integers(-2, 3, (m, width))).float() for m in (n_queries, n))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "QUERIES_AT_ONCE", data.draw(st.integers(1, 8)))
-        patch.setattr(search_module, "VECTORS_AT_ONCE", data.draw(st.integers(1, 20)))
+        patch.setattr(topk, "QUERIES_AT_ONCE", data.draw(st.integers(1, 8)))
+        patch.setattr(topk, "VECTORS_AT_ONCE", data.draw(st.integers(1, 20)))
         found, rows = (table.numpy() for table in top_k(queries, vectors, k, score_dtype=dtype))
     scores = (queries @ vectors.T).numpy()
     assert found.shape == rows.shape == (n_queries, k) and found.dtype == np.float32 and rows.dtype == np.int64

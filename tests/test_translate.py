@@ -232,7 +232,7 @@ def test_the_real_m2m100_tokenizer(tmp_path):
     (folder / "sentencepiece.bpe.model").write_bytes(b"stands in")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "M2M100Tokenizer"}))
     (tmp_path / "sentencepiece.py").write_text(SENTENCEPIECE)
-    path = os.pathsep.join([str(tmp_path), str(Path(translation.__file__).parents[1])])
+    path = os.pathsep.join([str(tmp_path), str(Path(translation.__file__).parents[3])])
     done = subprocess.run(
         [sys.executable, "-c", M2M100, str(folder)],
         env={**os.environ, "PYTHONPATH": path},
@@ -315,7 +315,7 @@ def test_a_killed_run_is_finished_by_two_processes_with_the_result_of_one(nllb, 
     english().save(tmp_path / "pairs")
     command = [sys.executable, "-m", "hybridlib", "translate", "--model", str(nllb), "--pairs", str(tmp_path / "pairs")]
     command += ["--languages", "de", "ru", "--rows-per-shard", "4", "--keep-flagged", "--quiet", "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(translation.__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(translation.__file__).parents[3])}
     shards = tmp_path / "out" / "shards"
 
     def start():

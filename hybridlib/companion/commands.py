@@ -136,7 +136,9 @@ def translate(options: TranslateOptions) -> int:
         options.output,
         translator,
         source=options.source,
-        settings=TranslationSettings(options.beams, options.max_source_tokens, options.batch_tokens),
+        settings=TranslationSettings(
+            beams=options.beams, max_source_tokens=options.max_source_tokens, batch_tokens=options.batch_tokens
+        ),
         rows_per_shard=options.rows_per_shard,
         keep_flagged=options.keep_flagged,
         progress=not options.quiet,

@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from hybridlib.companion.search.collection import Passages
+from hybridlib.companion.search.topk import best_of, no_hits, top_k
 from hybridlib.encoder import Encoder
 from hybridlib.files import replace_file, write_json
 from hybridlib.training.processes import all_processes
@@ -28,7 +29,6 @@ from hybridlib.training.tokens import tokenizer_hash
 
 RECIPE = 2  # raised when the code comes to rank otherwise with the same arguments
 CPU_TOKENS, GPU_TOKENS = 1024, 16384  # of a batch
-QUERIES_AT_ONCE, VECTORS_AT_ONCE = 512, 4096  # of one product of `top_k`
 logger = logging.getLogger(__name__)
 
 
@@ -112,81 +112,6 @@ def search(
     return _with_ids(*_merged(shards.values(), key, len(queries), k), corpus)
 
 
-def top_k(
-    queries: torch.Tensor, vectors: torch.Tensor, k: int, *, score_dtype: torch.dtype = torch.float32
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k vectors with the largest dot products with each query, block by block.
-
-    On a CPU `torch.topk` of every block would take longer than the products. So what scores higher than the k-th best
-    is collected, and the k best of that are looked for only when there is twice as much of it.
-
-    Args:
-        queries: (Q, D), on the device that computes.
-        vectors: (V, D), on any device; memory-mapped ones are read once.
-        score_dtype: scores are computed in it.
-
-    Returns:
-        scores (Q, k) float32, falling, -inf where there are fewer than k vectors; rows (Q, k) int64, -1 there. Equal
-        scores are in any order.
-
-    Raises:
-        ValueError: a vector is not finite.
-    """
-    parts = _finite(queries.to(score_dtype), "queries").split(QUERIES_AT_ONCE)
-    found = [
-        [_empty(len(part), k, queries.device)] for part in parts
-    ]  # lists of scores and rows: k best, then later ones
-    cuts = [queries.new_full((len(part), 1), -torch.inf, dtype=torch.float32) for part in parts]
-    for start in range(0, len(vectors), VECTORS_AT_ONCE):
-        block = vectors[start : start + VECTORS_AT_ONCE].to(queries.device, score_dtype)
-        for i, part in enumerate(parts):
-            scores = (part @ block.T).float()
-            if not torch.isfinite(scores[0]).all():  # a vector that is not finite has no finite product
-                _finite(block, f"vectors {start} to {start + len(block)}")
-            scores, columns = _above(scores, cuts[i], k)
-            found[i].append((scores, columns + start))
-            if sum(scores.shape[1] for scores, _ in found[i]) >= 2 * k:
-                found[i] = [_best(found[i], k)]
-                cuts[i] = found[i][0][0].amin(dim=1, keepdim=True)
-    scores, rows = (torch.cat(column) for column in zip(*(_best(lists, k) for lists in found), strict=True))
-    scores, places = scores.sort(dim=1, descending=True)
-    return scores, rows.gather(1, places)
-
-
-def _above(scores: torch.Tensor, cut: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gather the scores (Q, n) above the cut (Q, 1), and their columns, in tables as wide as needed.
-
-    A GPU finds the k best of each query sooner than what is above a cut.
-    """
-    if scores.device.type != "cpu":
-        return scores.topk(min(k, scores.shape[1]), sorted=False)
-    places = np.flatnonzero((scores > cut).numpy())  # numpy finds them in a third of the time that torch takes
-    query, column = np.divmod(places, scores.shape[1])
-    counts = np.bincount(query, minlength=len(scores))
-    place = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-    above = torch.full((len(scores), int(counts.max())), -torch.inf)
-    columns = torch.full(above.shape, -1)
-    above.numpy()[query, place], columns.numpy()[query, place] = scores.numpy().reshape(-1)[places], column
-    return above, columns
-
-
-def _best(lists: Sequence[tuple[torch.Tensor, torch.Tensor]], k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the k best, in any order, of lists of scores (Q, any) and rows."""
-    scores, rows = (torch.cat(tables, dim=1) for tables in zip(*lists, strict=True))
-    scores, places = scores.topk(k, sorted=False)
-    return scores, rows.gather(1, places)
-
-
-def _empty(queries: int, k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.full((queries, k), -torch.inf, device=device), torch.full((queries, k), -1, device=device)
-
-
-def _finite(vectors: torch.Tensor, what: str) -> torch.Tensor:
-    if not torch.isfinite(vectors).all():
-        raise ValueError(f"{what}: a vector is not finite in {vectors.dtype}; encode again or score in float32")
-    return vectors
-
-
 # ---- shards
 
 
@@ -217,7 +142,7 @@ def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> t
     sizes = torch.from_numpy(np.bincount(group))
     starts = sizes.cumsum(0) - sizes
     members = torch.from_numpy(np.argsort(group, kind="stable"))
-    member_scores, rows = _empty(*groups.shape, groups.device)
+    member_scores, rows = no_hits(*groups.shape, groups.device)
     for query, (line, hits) in enumerate(zip(scores, groups, strict=True)):
         hits = hits[hits >= 0]
         count = sizes[hits].clamp(max=k)
@@ -257,12 +182,12 @@ def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | Non
 
 def _merged(paths: Iterable[Path], key: str, queries: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Read the shards and keep the k best of all."""
-    merged = _empty(queries, k, torch.device("cpu"))
+    merged = no_hits(queries, k, torch.device("cpu"))
     for path in paths:
         shard = _read_shard(path, key)
         if shard is None:
             raise OSError(f"{path} is missing: every process must see the same folder")
-        merged = _best([merged, shard], k)
+        merged = best_of([merged, shard], k)
     return merged
 
 
