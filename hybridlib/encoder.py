@@ -401,7 +401,7 @@ def identity(name: str | Path, revision: str | None = None) -> dict[str, Any]:
 
 
 def local_folder(name: str | Path, revision: str | None = None) -> Path:
-    """Find a checkpoint's folder: the one of that name, else that of the hub's repository, downloaded to its cache."""
+    """Find a checkpoint's folder: that of this name, else that of the hub's repository, downloaded into its cache."""
     if Path(name).is_dir():
         _require(revision is None, f"{name} is a folder, and only the hub has revisions", f"leave {revision!r} out")
         return Path(name)
@@ -417,9 +417,7 @@ def _snapshot(name: str | Path, revision: str | None, *patterns: str) -> Path:
         return fetch_folder(str(name), patterns, revision=revision)
     except (OSError, ValueError) as error:
         presets = "" if "/" in str(name) else f" and no preset ({', '.join(PRESETS)})"
-        raise CheckpointError(
-            f"{name} is not a folder here{presets}, and as a repository of the hub: {error}"
-        ) from error
+        raise CheckpointError(f"{name} is not a folder here{presets}, and as a hub repository: {error}") from error
 
 
 def _join(folder: Path, tokenizer: str, whole: Path) -> Path:
@@ -463,9 +461,12 @@ def _read_checkpoint(folder: Path, pooling: str | None, dropout: float | None) -
         tokens, rows = len(parts["tokenizer"]), backbone.get_input_embeddings().num_embeddings
         matching = f"{root} has {tokens} tokens but {rows} token vectors"
         _require(tokens <= rows, matching, "fetch the tokenizer of this encoder")
-        if use_pooler:
-            parts["dense"] = _own_pooler(backbone, root)
-        if hasattr(backbone, "pooler"):
+        pooler = getattr(backbone, "pooler", None)
+        if use_pooler:  # LaBSE was published with it
+            as_bert = isinstance(getattr(pooler, "dense", None), nn.Linear) and isinstance(pooler.activation, nn.Tanh)
+            _require(as_bert, f"{root} has no pooler as BERT has", "choose pooling mean or cls")
+            parts["dense"] = nn.Sequential(pooler.dense, nn.Tanh())
+        if pooler is not None:
             backbone.pooler = None  # weights without gradients would stop training in several processes
     return parts | {"max_length": int(min(parts["max_length"], _positions(backbone)))}
 
@@ -481,10 +482,11 @@ def _check_folder(folder: Path) -> Path:
         _require(known, f"{folder} comes with code of its own ({kind}), never run here")
         inside = not path.is_absolute() and ".." not in path.parts
         _require(inside, f"{folder / 'modules.json'} points outside of its folder ({path})")
-    names = [module["type"].rpartition(".")[2] for module in modules]
-    what = f"{folder} consists of {', '.join(names)}: only Transformer, Pooling and after them Dense and Normalize"
-    _require(plain or re.fullmatch(LAYOUT, " ".join(names)), f"{what} are read")
-    places = {name: folder / module["path"] for name, module in zip(names, modules, strict=True)}
+    places = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+    what = f"{folder} consists of {', '.join(places)}: only Transformer, Pooling and after them Dense and Normalize"
+    _require(
+        plain or re.fullmatch(LAYOUT, " ".join(places)) and len(places) == len(modules), f"{what} are read, each once"
+    )
     root = places.get("Transformer", folder)
     dense = [places["Dense"] / "config.json"] if "Dense" in places else []
     for path in (*root.glob("sentence_*_config.json"), *dense):
@@ -529,14 +531,6 @@ def check_complete(folder: Path, lacking: Collection[str], tokenizer: PreTrained
     _require(not lacking, f"{folder} lacks {weights}", "fetch the whole checkpoint")
     made_up = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
     _require(not made_up, f"{folder} has no tokenizer", "fetch tokenizer.json or the vocabulary as well")
-
-
-def _own_pooler(backbone: PreTrainedModel, root: Path) -> nn.Sequential:
-    """BERT's pooler: a Linear and tanh over the first token's vector. LaBSE was published with it."""
-    pooler = getattr(backbone, "pooler", None)
-    as_bert = isinstance(getattr(pooler, "dense", None), nn.Linear) and isinstance(pooler.activation, nn.Tanh)
-    _require(as_bert, f"{root} has no pooler as BERT has", "choose pooling mean or cls")
-    return nn.Sequential(pooler.dense, nn.Tanh())
 
 
 def _positions(backbone: PreTrainedModel) -> int:

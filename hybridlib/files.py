@@ -194,19 +194,17 @@ def lock_file() -> Path:
 
 
 def _read_lock() -> dict[str, str]:
-    path = lock_file()
-    content = parse_json(path.read_bytes(), path) if path.exists() else {"commits": {}}
+    content = read_json(lock_file()) if lock_file().exists() else {"commits": {}}
     if not isinstance(content, dict) or not isinstance(content.get("commits"), dict):
-        raise ValueError(f"{path}: no lock file of this version of the package; move it away and run again")
+        raise ValueError(f"{lock_file()}: no lock file of this version of the package; move it away and run again")
     return content["commits"]
 
 
 def fetch(repo: str, filename: str, *, revision: str | None = None) -> Path:
     """Path of a data set's file in huggingface_hub's cache, where it is downloaded if it is lacking.
 
-    Args:
-        revision: commit, branch or tag; None is the main branch. The first download writes into the lock file which
-            commit that was, and later calls ask for that commit.
+    revision: commit, branch or tag; None is the main branch. The first download writes into the lock file which commit
+    that was, and later calls ask for that commit.
 
     Raises:
         FileNotFoundError: no such repository, revision or file; or it is not in the cache and the hub is off limits.
@@ -260,19 +258,14 @@ def _verify(path: Path, what: str) -> None:
 
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+_NAMES = f"check the names of repository, revision and file; if it is private, {_LOG_IN}"
 # What the hub's client raises, what that becomes, and what to do; the first that fits.
 _ADVICE = (
-    (
-        errors.OfflineModeIsEnabled,
-        FileNotFoundError,
-        "not in the cache, and HF_HUB_OFFLINE forbids downloads: unset it",
-    ),
+    (errors.OfflineModeIsEnabled, FileNotFoundError, "not in the cache, and HF_HUB_OFFLINE forbids downloads"),
     (errors.GatedRepoError, PermissionError, f"accept the conditions on its page, then {_LOG_IN}"),
-    (
-        (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError),
-        FileNotFoundError,
-        f"check the names of repository, revision and file; if it is private, {_LOG_IN}",
-    ),
+    (errors.RepositoryNotFoundError, FileNotFoundError, _NAMES),
+    (errors.RevisionNotFoundError, FileNotFoundError, _NAMES),
+    (errors.EntryNotFoundError, FileNotFoundError, _NAMES),
     (Exception, ConnectionError, "the download failed: check the network and HF_ENDPOINT, and run again"),
 )
 

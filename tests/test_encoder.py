@@ -259,16 +259,6 @@ def test_another_pooling_leaves_the_folders_dense_out(checkpoint: Path, tmp_path
 # ---- plain checkpoints
 
 
-def test_a_plain_checkpoint_has_no_prefix_and_its_mean(checkpoint: Path) -> None:
-    encoder = Encoder.load(checkpoint)
-    assert (encoder.pooling, encoder.query_prefix, encoder.passage_prefix) == ("mean", "", "")
-    model, tokenizer = bert()
-    with torch.inference_mode():
-        batch = tokenizer(SENTENCES[0], truncation=True, return_tensors="pt")
-        mean = model.eval()(**batch).last_hidden_state[0].mean(dim=0)
-    assert_equal(encoder.encode(SENTENCES[:1]), torch.nn.functional.normalize(mean, dim=0)[None].numpy())
-
-
 def test_xlm_r_has_fewer_tokens_than_positions(tmp_path: Path) -> None:
     model, tokenizer = xlm_roberta()
     model.to(torch.bfloat16).save_pretrained(tmp_path)
@@ -309,9 +299,7 @@ some_texts = st.lists(st.lists(words, max_size=12).map(" ".join), max_size=25)
 
 @settings(max_examples=25)
 @given(texts=some_texts, batch_tokens=st.integers(1, 200), seed=st.integers(0, 99))
-def test_vectors_depend_on_nothing_but_the_text(
-    encoder: Encoder, texts: list[str], batch_tokens: int, seed: int
-) -> None:
+def test_vectors_depend_on_nothing_but_the_text(encoder, texts: list[str], batch_tokens: int, seed: int) -> None:
     alone = {text: encoder.encode([text]) for text in set(texts)}
     order = np.random.default_rng(seed).permutation(len(texts))
     shuffled = [texts[i] for i in order]
@@ -388,25 +376,17 @@ def is_packed(backbone: nn.Module) -> bool:
 
 
 @needs_onednn
-def test_this_torch_still_packs_weights(encoder: Encoder) -> None:
+def test_this_torch_still_packs_weights_which_change_nothing(encoder: Encoder, monkeypatch) -> None:
     """Private operators of torch: where this fails and the next test does not, encode() works and is slower."""
-    packed = encoder_module.with_packed_weights(encoder.backbone)
-    assert is_packed(packed) and not is_packed(encoder.backbone)
-
-
-@needs_onednn
-def test_packed_weights_change_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    pack = encoder_module.with_packed_weights
+    made, pack = [], encoder_module.with_packed_weights
     monkeypatch.setattr(encoder_module, "with_packed_weights", lambda model: made.append(pack(model)) or made[-1])
-    encoder = Encoder.load(checkpoint)
     plain = encoder.encode(NOT_EMPTY)
     assert not made, "so few tokens are not worth it"
     monkeypatch.setattr(encoder_module, "PACKED_FROM", 1)
     assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
     with torch.backends.mkldnn.flags(enabled=False):
         assert (encoder.encode(NOT_EMPTY) - plain).abs().max() < 1e-6
-    assert [is_packed(model) for model in made] == [True, False]
+    assert [is_packed(model) for model in made] == [True, False] and not is_packed(encoder.backbone)
 
 
 def gone(*_: object) -> None:
@@ -445,22 +425,12 @@ def test_threads_change_nothing_and_stay_as_they_were(encoder: Encoder) -> None:
         torch.set_num_threads(before)
 
 
-def test_an_error_in_a_thread_is_raised_and_the_mode_restored(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_a_thread_is_raised_and_the_mode_restored(checkpoint: Path, monkeypatch) -> None:
     encoder = Encoder.load(checkpoint).train()
     monkeypatch.setattr(encoder.backbone, "forward", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         encoder.encode(SENTENCES, batch_tokens=1)
     assert encoder.training
-
-
-def test_progress_goes_to_stderr_and_is_off_by_default(encoder: Encoder, capfd: pytest.CaptureFixture[str]) -> None:
-    encoder.encode(SENTENCES)
-    assert capfd.readouterr() == ("", "")
-    encoder.encode(SENTENCES, progress=True)
-    out, err = capfd.readouterr()
-    assert out == "" and "8/8" in err
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
@@ -509,9 +479,7 @@ def test_tiny_without_layers_is_a_static_embedding() -> None:
 
 def test_arguments_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     for name in (tmp_path / "nothing", "./nothing", "no/such/folder"):
-        with pytest.raises(
-            CheckpointError, match=f"{name} is not a folder here, and as a repository of the hub: Repo id"
-        ):
+        with pytest.raises(CheckpointError, match=f"{name} is not a folder here, and as a hub repository: Repo id"):
             Encoder.load(name)
     with pytest.raises(CheckpointError, match="only the hub has revisions"):
         Encoder.load(checkpoint, revision="main")
@@ -626,7 +594,7 @@ UNREADABLE = [
     ("1_Pooling/config.json", lambda content: {}, "is no complete encoder"),
     ("modules.json", lambda content: name_module(content, 1, **CNN), "consists of Transformer, CNN, Dense, Normalize"),
     ("modules.json", lambda content: content[1:], "consists of Pooling, Dense, Normalize"),
-    ("modules.json", lambda content: [*content[:2], DENSE, DENSE], "consists of Transformer, Pooling, Dense, Dense"),
+    ("modules.json", lambda content: [*content[:2], DENSE, DENSE], "each once"),
     ("modules.json", lambda content: name_module(content, 1, type="modeling_own.Layer"), "code of its own"),
     ("modules.json", lambda content: name_module(content, 1, path="../elsewhere"), "points outside"),
     ("modules.json", lambda content: name_module(content, 1, path="/elsewhere"), "points outside"),
@@ -700,9 +668,7 @@ def test_other_things_are_not_overwritten(encoder: Encoder, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["chapter.tex", "file", "thesis"]
 
 
-def test_a_failed_save_leaves_the_older_checkpoint(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_older_checkpoint(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     encoder = Encoder.load(checkpoint)
     encoder.save(tmp_path / "saved")
     before = encoder.encode(SENTENCES)

@@ -98,16 +98,15 @@ def test_offline_takes_what_is_there_and_says_what_is_not(hub, commit, monkeypat
     assert len(hub.requests) == before
 
 
-REFUSALS = {
-    "429": (ConnectionError, "check the network .*429"),
-    "500": (ConnectionError, "check the network .*500"),
-    "gated": (PermissionError, "accept the conditions on its page, then log in"),
-}
-
-
-@pytest.mark.parametrize("fault", REFUSALS)
-def test_a_refusal_says_what_to_do_and_leaves_nothing(hub, commit, fault):
-    error, message = REFUSALS[fault]
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("429", ConnectionError, "check the network .*429"),
+        ("500", ConnectionError, "check the network .*500"),
+        ("gated", PermissionError, "accept the conditions on its page, then log in"),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_leaves_nothing(hub, commit, fault, error, message):
     hub.fail(FILE, fault)
     with pytest.raises(error, match=f"dataset {REPO}, {FILE} at main: .*{message}"):
         fetch(REPO, FILE)
