@@ -116,7 +116,7 @@ class Encoder(nn.Module):
         with TemporaryDirectory(ignore_cleanup_errors=True) as whole:
             folder = local_folder(name, revision)
             if preset and preset.tokenizer:
-                folder = _join(folder, preset.tokenizer, Path(whole))
+                folder = _with_tokenizer(folder, preset.tokenizer, Path(whole))
             parts = _read_checkpoint(folder, given.get("pooling"), dropout)
         return cls(**parts | given).to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
@@ -420,7 +420,7 @@ def _snapshot(name: str | Path, revision: str | None, *patterns: str) -> Path:
         raise CheckpointError(f"{name} is not a folder here{presets}, and as a hub repository: {error}") from error
 
 
-def _join(folder: Path, tokenizer: str, whole: Path) -> Path:
+def _with_tokenizer(folder: Path, tokenizer: str, whole: Path) -> Path:
     """Bring the configuration and weights of one folder and the tokenizer of a repository together in another."""
     for path in (folder / "config.json", *folder.glob("*.safetensors*"), *folder.glob("pytorch_model*")):
         shutil.copy(path, whole)
@@ -546,7 +546,7 @@ def _positions(backbone: PreTrainedModel) -> int:
 def reading(folder: Path, what: str = "encoder") -> Iterator[None]:
     """Turn what the libraries raise over missing, torn and locked files into one error that names the folder.
 
-    They are silent meanwhile, as what they would warn of is checked here; that weights are a pickle is said.
+    Their warnings are silenced, as what they warn of is checked here. Warns itself where weights are a pickle.
     """
     for place in {path.parent for path in folder.rglob("pytorch_model*.bin")}:
         if not any(place.glob("model*.safetensors")):
@@ -561,7 +561,7 @@ def reading(folder: Path, what: str = "encoder") -> Iterator[None]:
         if isinstance(error, CheckpointError):
             raise
         advice = "install or update that package" if isinstance(error, ImportError) else "fetch the checkpoint again"
-        if any(folder.rglob("*.model")):  # of which transformers makes a tokenizer; without them it raises anything
+        if any(folder.rglob("*.model")):  # SentencePiece: without the packages, what is raised does not name them
             advice += ", and pip install sentencepiece protobuf, which its tokenizer may need"
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise CheckpointError(f"{folder} is no complete {what} ({reason}): {advice}") from error

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 from filelock import FileLock
 from huggingface_hub import errors, hf_hub_download, snapshot_download, try_to_load_from_cache
@@ -102,19 +102,20 @@ def local_or_hub(
 # ---- reading; a ValueError names the file, the line and what to do
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number (from 1) and content of each line, uncompressed if the file's name ends in .gz."""
+    number = 0
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
         try:
-            yield stream
+            for number, line in enumerate(stream, 1):
+                yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: torn or no gzip file ({error}); get it again") from error
+            raise ValueError(f"{path}, after line {number}: torn or no gzip file ({error}); get it again") from error
 
 
 def read_bytes(path: Path) -> bytes:
     """Content of a file, uncompressed if its name ends in .gz."""
-    with _opened(path) as stream:
-        return stream.read()
+    return b"".join(line for _, line in _lines(path)) if path.suffix == ".gz" else path.read_bytes()
 
 
 def sha256_of(path: Path) -> str:
@@ -153,10 +154,9 @@ def read_json(path: Path) -> Any:
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line number (from 1) and value of each line of a .jsonl or .jsonl.gz file, one at a time, without blank lines."""
-    with _opened(path) as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield number, parse_json(line.rstrip(), path, number)
+    for number, line in _lines(path):
+        if line.strip():
+            yield number, parse_json(line.rstrip(), path, number)
 
 
 # ---- downloads
