@@ -1,8 +1,8 @@
 """Uncertainty over clusters: 95 % intervals, paired tests, Holm's correction, wins and losses.
 
 The unit of resampling is the cluster: the paragraph or subject of a query, else the query. A cluster is drawn or
-swapped in all languages at once: one question in 11 languages is not 11 questions. A cell is a query language and the pool that
-is searched. The statistic is the macro mean: the mean over cells of each cell's mean over its queries. Sums and counts
+swapped in all languages at once: one question in 11 languages is not 11 questions. A cell is a query
+language and the pool that is searched. The statistic is the macro mean: the mean over cells of each cell's mean over its queries. Sums and counts
 per cluster and cell are enough to compute it.
 """
 
@@ -61,8 +61,8 @@ def cluster_sums(frame: pd.DataFrame, value: str, *, cell: str | Sequence[str] =
     """Sum up the rows of `frame` (one per query and cell) by its columns cluster and `cell`.
 
     NaN in `value` is left out, and so are cells and clusters that hold nothing but NaN. The frame may hold rows of
-    several seeds: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number above 0
-    per cell: the weight of the cell in the macro mean (BEIR: each of CQADupStack's twelve parts 1/12).
+    several seeds: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number
+    above 0 per cell: the weight of the cell in the macro mean (BEIR: each of CQADupStack's twelve parts 1/12).
     Errors: ValueError for a missing column, a missing cluster or cell name, no value, or a cell with two weights.
     """
     cell = [cell] if isinstance(cell, str) else list(cell)
@@ -183,7 +183,7 @@ def paired_test(
 
 
 def difference(a: ClusterSums, b: ClusterSums) -> ClusterSums:
-    """a - b in each cluster and cell, for paired intervals. ValueError unless both were measured on the same queries."""
+    """a - b in each cluster and cell, for paired intervals. ValueError if a and b were measured on other queries."""
     for what, ours, theirs in (("clusters", a.clusters, b.clusters), ("cells", a.cells, b.cells)):
         if not ours.equals(theirs):
             odd = ours.symmetric_difference(theirs)
