@@ -307,7 +307,7 @@ class ExperimentOptions:
     strategy: list[str] | None = flag("only these (None: x-x-mono, x-y, hybrid)", choices=STRATEGIES)
     seed: list[int] | None = flag("only these of the profile's seeds")
     search: list[str] | None = flag(
-        "what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`", metavar="NAME"
+        "what each run then searches: miracl, mr-tydi, tydiqa, tatoeba, beir, or names of `search`", metavar="NAME"
     )
 
 
@@ -320,8 +320,8 @@ def experiment(settings: list[list[str]], options: ExperimentOptions) -> int:
 
     Complete runs are used again. Under `accelerate launch` each run trains on all processes.
     """
-    from hybridlib.companion.experiment import searches
     from hybridlib.companion.experiment.study import CORE, open_study
+    from hybridlib.companion.search import sources
     from hybridlib.training.processes import all_processes
 
     study = open_study(options.profile, {name: _literal(text) for name, text in settings})
@@ -329,7 +329,7 @@ def experiment(settings: list[list[str]], options: ExperimentOptions) -> int:
     runs = _runs(study, options.strategy or CORE, options.seed or study.settings.seeds)
     names = []
     for name in options.search or ():
-        names += searches.names(name, options.profile) if name in searches.BENCHMARKS else [name]
+        names += sources.names(name, options.profile) if name in sources.GROUPS else [name]
     collections = [collection for name in names for collection in study.collections(name)]  # before any training
     for run in runs:
         folder = study.train(run)
