@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from hybridlib.corpora.base import PairGroup, ParallelPairs
 
 ALPHA = 0.5  # of hybrid where none is given
 STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
+WHOLE = ("x-x-mono", "en-en")  # modes whose batches are in one language
 MIXTURES = ("language-first", "dataset-first")
 REDRAWS = 20  # rounds of redrawing queries that a batch already holds, before the rest is looked for one by one
 WINDOW = 65_536  # pairs looked at together where a whole pool is searched
@@ -126,7 +126,7 @@ class BatchSampler:
         self.languages = tuple(corpus.languages if languages is None else languages)
         self._check_arguments()
         self._query = corpus.query_rows
-        self._choices = {mode: self._make_choices(mode) for mode in self.modes}
+        self._choices = {mode: self._checked_choices(mode) for mode in self.modes}
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -147,18 +147,14 @@ class BatchSampler:
         if mode == "hybrid":
             mode = "x-x-mono" if rng.random() < self.alpha else "x-y"
         choices = self._choices[mode]
-        whole = mode in ("x-x-mono", "en-en")
-        drawn = choices.draw(rng, 1 if whole else self.batch_size)
-        places = np.repeat(drawn, self.batch_size) if whole else drawn
+        places = np.resize(choices.draw(rng, 1 if mode in WHOLE else self.batch_size), self.batch_size)
         pair = self._fill(rng, places, choices)
         return Batch(step, mode, pair, choices.query_lang[places], choices.passage_lang[places])
 
     def shares(self) -> pd.DataFrame:
         """Expected share of the places of all batches by mode, source, query and passage language; they add up to 1."""
         weights = _weights(self.strategy, self.alpha)
-        return pd.concat(
-            [choices.shares(mode, weights[mode]) for mode, choices in self._choices.items()], ignore_index=True
-        )
+        return pd.concat([self._choices[mode].shares(mode, weights[mode]) for mode in self.modes], ignore_index=True)
 
     def _check_arguments(self) -> None:
         """Refuse arguments that are wrong whatever the corpus' pairs are."""
@@ -184,26 +180,21 @@ class BatchSampler:
         if strategy == "en-en" and "en" not in languages:
             raise ValueError(f"en-en trains on English only, and 'en' is not among the languages {' '.join(languages)}")
 
-    def _make_choices(self, mode: str) -> Choices:
-        languages = ("en",) if mode == "en-en" else self.languages
-        choices = Choices(self.corpus.groups, _kinds(mode, languages), by_source=self.mixture == "dataset-first")
-        self._check(mode, languages, choices)
-        return choices
-
-    def _check(self, mode: str, languages: Sequence[str], choices: Choices) -> None:
-        """Refuse before training what would fail, or silently narrow, at some step of it."""
+    def _checked_choices(self, mode: str) -> Choices:
+        """The choices of a mode; refuses before training what would fail, or silently narrow, at some step of it."""
+        kinds = _kinds(mode, self.languages)
+        choices = Choices(self.corpus.groups, kinds, by_source=self.mixture == "dataset-first")
         served = {*choices.query_lang.tolist(), *choices.passage_lang.tolist()}
-        missing = [lang for lang in languages if lang not in served]
-        if missing:
+        if missing := [query_lang for query_lang, _ in kinds if query_lang not in served]:
             what = "a translated pair" if mode == "x-y" else "a pair with query and passage"
-            raise ValueError(
-                f"{mode}: {self.corpus.name} has not {what} in {missing[0]!r}; leave the language out or add data"
-            )
-        if mode in ("x-x-mono", "en-en"):
-            for i in range(len(choices.pools)):
-                self._check_queries(mode, [choices.pools[i]], choices.name(i))
+            remedy = "leave the language out or add data"
+            raise ValueError(f"{mode}: {self.corpus.name} has not {what} in {missing[0]!r}; {remedy}")
+        if mode in WHOLE:
+            for i, pool in enumerate(choices.pools):
+                self._check_queries(mode, [pool], choices.name(i))
         else:
             self._check_queries(mode, choices.pools, "all languages together")
+        return choices
 
     def _check_queries(self, mode: str, pools: Sequence[Pool], where: str) -> None:
         """Count different queries until there are enough for a batch, mostly after one window."""
@@ -233,22 +224,13 @@ class BatchSampler:
         """Search the whole pool of each place that redrawing did not fill: batches about as large as the corpus."""
         taken = self._query[np.delete(pair, rest)]
         for place in rest:
-            free = partial(self._free, choices.pools[places[place]], taken)
-            n = sum(map(len, free()))
-            if not n:
+            windows = choices.pools[places[place]].windows()
+            free = np.concatenate([rows[~np.isin(self._query[rows], taken)] for rows in windows])
+            if not len(free):
                 raise ValueError(_too_few("a batch", choices.name(places[place]), len(taken), self.batch_size))
-            nth = int(rng.integers(n))
-            for rows in free():
-                if nth < len(rows):
-                    break
-                nth -= len(rows)
-            pair[place] = rows[nth]
-            taken = np.append(taken, self._query[rows[nth]])
+            pair[place] = free[rng.integers(len(free))]
+            taken = np.append(taken, self._query[pair[place]])
         return pair
-
-    def _free(self, pool: Pool, taken: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of the pool whose query is not taken, window by window."""
-        return (rows[~np.isin(self._query[rows], taken)] for rows in pool.windows())
 
 
 class Choices:

@@ -31,7 +31,6 @@ class EmbeddedTexts:
         store: where the runs of the dictionary stage lie.
     """
 
-    token_folder = None  # the corpus is small: token ids stay in memory
     search_dtype = None  # float32
     progress = False  # a training takes seconds
 

@@ -39,14 +39,13 @@ class PretrainedTexts:
 
     Args:
         settings: of the study.
-        store: where the runs of the data lie; token ids are kept beside it.
+        store: where the runs of the data lie.
     """
 
     progress = True  # a training takes minutes or hours
 
     def __init__(self, settings: PretrainedSettings, store: RunStore) -> None:
         self.settings, self.store = settings, store
-        self.token_folder = store.folder / "tokens"  # shared by all runs and processes
 
     @cached_property
     def train(self) -> ParallelPairs:

@@ -151,7 +151,7 @@ class Study:
 
     def _make_training(self, folder: Path, run: Run) -> None:
         texts, encoder = self.texts, self.texts.start_encoder(run.seed)
-        self._tokens = self._tokens or TokenizedPairs(texts.train, encoder, texts.token_folder)  # for all runs
+        self._tokens = self._tokens or TokenizedPairs(texts.train, encoder)  # for all runs
         labels = {"start": self.described.encoder, "commit": commit(), "device": device()}
         options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels}
         with texts.threads():

@@ -11,7 +11,17 @@ from hybridlib.companion.questions import shared
 from hybridlib.companion.questions.shared import NDCG, RECALL
 from hybridlib.companion.report import claims, paper, summaries, tables
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
-from hybridlib.companion.report.drawing import LOOKS, Look, marks, new_figure, select, strategies, styled
+from hybridlib.companion.report.drawing import (
+    INTERVAL,
+    LOOKS,
+    Look,
+    captioned,
+    label_rows,
+    marks,
+    new_figure,
+    require,
+    strategies,
+)
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 from hybridlib.files import local_file
@@ -168,10 +178,11 @@ def _printed_means(a: str, b: str, measure: str, base: str | None) -> str:
 # ---- figure
 
 
-@styled
-def reported_by_language(
-    cells: pd.DataFrame, *, measure: str = NDCG, languages: Sequence[str] = (), title: str = "", note: str = ""
-) -> Figure:
+@captioned(
+    "Hollow: as the paper prints it, without an interval. Filled: reproduced on the same benchmark, where it was. "
+    + INTERVAL
+)
+def reported_by_language(cells: pd.DataFrame, *, measure: str = NDCG, languages: Sequence[str] = ()) -> Figure:
     """Draw the paper's numbers of each language and strategy, a panel per checkpoint; beside them what was reproduced.
 
     Reported markers are hollow, reproduced ones filled, with the intervals of the frame (95 %, cluster bootstrap).
@@ -181,13 +192,13 @@ def reported_by_language(
         languages: from top to bottom; none: as they come. Others are left out.
     """
     columns = ["checkpoint", "strategy", "language", "reported", "reproduced", "low", "high"]
-    frame = select(cells, "cells", columns, measure=measure)
+    frame = require(cells, "cells", columns, measure=measure)
     languages = [lang for lang in languages or frame["language"].unique() if lang in set(frame["language"])]
     frame = frame[frame["language"].isin(languages)]
     bases, names = list(frame["checkpoint"].unique()), strategies(frame)
-    height = 0.9 + 0.25 * len(languages)
-    figure, axes = new_figure("reported_by_language", 1, len(bases), height, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(1, len(bases), 0.9 + 0.25 * len(languages), sharex=True, sharey=True)
     for ax, base in zip(axes[0], bases, strict=True):
+        label_rows(ax, languages)
         for i, strategy in enumerate(names):
             part, look = frame[(frame["checkpoint"] == base) & (frame["strategy"] == strategy)], LOOKS[strategy]
             places = part["language"].map(languages.index) + (i - (len(names) - 1) / 2) * 0.7 / len(names)
@@ -197,8 +208,6 @@ def reported_by_language(
             ax.axhline(edge - 0.5, color="0.2" if languages[edge] == "mean" else "0.9", linewidth=0.6)
         ax.set(xlabel=MEASURES.get(measure, measure))
         ax.set_title(CHECKPOINTS.get(base, base), pad=16)
-        ax.grid(axis="y", visible=False)
-    axes[0][0].set_yticks(range(len(languages)), languages)
-    axes[0][0].set(ylabel="query language", ylim=(len(languages) - 0.5, -0.5))
+    axes[0][0].set(ylabel="query language")
     axes[0][0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), borderpad=0.1)
     return figure

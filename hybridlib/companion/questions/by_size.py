@@ -21,7 +21,7 @@ from hybridlib.companion.questions.by_language import TABLES, languages_of
 from hybridlib.companion.questions.shared import NDCG
 from hybridlib.companion.report import paper
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
-from hybridlib.companion.report.drawing import GREY, LOOKS, Look, marks, new_figure, require, styled
+from hybridlib.companion.report.drawing import GREY, LOOKS, Look, captioned, marks, new_figure, require
 from hybridlib.companion.report.summaries import PAIRS
 from hybridlib.statistics import ClusterSums
 
@@ -155,8 +155,13 @@ def printed(base: str, a: str = "hybrid", b: str = "x-x-mono") -> tuple[pd.DataF
 # ---- figure
 
 
-@styled
-def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame, *, title: str = "", note: str = "") -> Figure:
+@captioned(
+    "Marker: difference of the means over the queries in one language. Bar: 95 % paired bootstrap interval, queries of "
+    "all seeds together, not corrected for the number of languages; none: printed numbers. Dots: lowest and highest "
+    "seed. Dashed line and band: mean over a group's languages and its interval. Languages of nearly the same size are "
+    "moved apart."
+)
+def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame) -> Figure:
     """Draw the difference in nDCG@10 between two strategies in each language against the size of its corpus.
 
     High-resource languages stand on a shaded ground. A marker has the colour of the strategy that is ahead; grey: the
@@ -168,8 +173,7 @@ def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame, *, title: st
     require(by_language, "by_language", ["panel", "a", "b", "language", "difference", "low", "high"])
     require(by_group, "by_group", ["panel", "group", "difference", "low", "high"])
     panels = list(by_language["panel"].unique())
-    shape = (len(panels), 1, 0.4 + 2.3 * len(panels))
-    figure, axes = new_figure("gain_by_size", *shape, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(len(panels), 1, 0.4 + 2.3 * len(panels), sharex=True, sharey=True)
     for ax, panel in zip(axes[:, 0], panels, strict=True):
         part = by_language[by_language["panel"] == panel]
         part = part.assign(passages=part["language"].map(corpus_sizes())).sort_values("passages")

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybridlib import statistics
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, SPAN, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import INTERVAL, SPAN, captioned, new_figure, require
+from hybridlib.companion.report.figures import share_curve
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 
@@ -32,7 +32,6 @@ PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"), ("x-x-mono", "x-y"))
 SHARE = "monolingual_share"
 BEST = ["task", "measure", SHARE, "mean", "behind", "low", "high", "seed_min", "seed_max", "among_the_best"]
 CURVE = ["task", "measure", "strategy", SHARE]
-LEAST = 0.05  # what a panel spans at least, so that noise is not blown up
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,10 +200,11 @@ def _decisive(mixed: pd.DataFrame) -> pd.DataFrame:
 # ---- figure
 
 
-@styled
-def ratio_by_task(
-    means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame, *, title: str = "", note: str = ""
-) -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these very queries and "
+    "those that are not told apart from it (95 % paired interval and all seeds). Each panel has its own scale."
+)
+def ratio_by_task(means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame) -> Figure:
     """Draw a task's measure against the monolingual share, a panel per task with a scale of its own.
 
     Bars are the intervals of `means` (95 %, cluster bootstrap), small dots the single seeds, rings the shares that the
@@ -220,31 +220,17 @@ def ratio_by_task(
     names = list(dict.fromkeys(means["task"]))
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = new_figure("ratio_by_task", rows, columns, 0.4 + 2.3 * rows, title, note, sharex=True)
+    figure, axes = new_figure(rows, columns, 0.4 + 2.3 * rows, sharex=True)
     for ax, task in zip(axes.flat, names, strict=False):
         points, dots, good = (frame[frame["task"] == task] for frame in (means, seeds, best))
-        _panel(ax, points.sort_values(SHARE), dots, good[SHARE][good["among_the_best"].astype(bool)])
+        share_curve(ax, points, dots)
+        ringed = points[points[SHARE].isin(good[SHARE][good["among_the_best"].astype(bool)])]
+        style = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
+        ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **style)
         ax.set_title(f"{task}: {WORDS[points['measure'].iloc[0]]}")
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
-    ends = {0: f"0\n{NAMES['x-y']}", 1: f"1\n{NAMES['x-x-mono']}", 0.5: f"0.5\n{NAMES['hybrid']}"}
     for ax in axes[-1]:
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], [ends.get(x, "") for x in (0, 0.25, 0.5, 0.75, 1)])
         ax.set_xlim(-0.12, 1.16)
         ax.set_xlabel("alpha, the monolingual share")
     return figure
-
-
-def _panel(ax: Axes, points: pd.DataFrame, dots: pd.DataFrame, good: pd.Series) -> None:
-    """Draw the curve of one task; the shares of `good` are ringed."""
-    ax.plot(points[SHARE], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
-    for strategy in strategies(points):
-        part, single = (frame[frame["strategy"] == strategy] for frame in (points, dots))
-        seeds = (single[SHARE] + 0.05, single["value"])
-        marks(ax, part, part[SHARE], LOOKS[strategy], seeds=seeds, upright=True)
-    ringed = points[np.isin(points[SHARE], good)]
-    style = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
-    ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **style)
-    low, high = ax.get_ylim()
-    spare = max(0.0, LEAST - (high - low)) / 2
-    ax.set_ylim(low - spare, high + spare)

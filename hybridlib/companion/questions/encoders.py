@@ -18,7 +18,19 @@ from hybridlib.companion.experiment.study import Run, Study
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import summaries
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import GREY, LOOKS, SPAN, Look, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import (
+    GREY,
+    INTERVAL,
+    LOOKS,
+    SPAN,
+    Look,
+    captioned,
+    label_rows,
+    marks,
+    new_figure,
+    require,
+    strategies,
+)
 from hybridlib.companion.search.collection import Collection
 from hybridlib.encoder import PRESETS, CheckpointError
 
@@ -176,8 +188,11 @@ def compare(trained: pd.DataFrame, others: pd.DataFrame, measures: Sequence[str]
 # ---- figure
 
 
-@styled
-def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", note: str = "") -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: trained for "
+    "retrieval elsewhere. Each panel has its own scale."
+)
+def encoders(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Draw each encoder in each measure, a panel per measure, a row per encoder, in groups by `kind`.
 
     A line at the value of hybrid runs through all rows. Encoders in a group are sorted by the last measure.
@@ -193,8 +208,9 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", n
     order = last.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), kind="stable")
     keys, kinds = pd.MultiIndex.from_frame(order[["encoder", "strategy"]]), order["kind"].to_numpy()
     looks = [_look(*key) for key in keys]
-    figure, axes = new_figure("encoders", 1, len(measures), 0.75 + 0.27 * len(keys), title, note, sharey=True)
+    figure, axes = new_figure(1, len(measures), 0.75 + 0.27 * len(keys), sharey=True)
     for ax, measure in zip(axes[0], measures, strict=True):
+        label_rows(ax, [look.label for look in looks], above=0.6)
         rows = frame[frame["measure"] == measure].set_index(["encoder", "strategy"]).loc[keys]
         for place, (look, mean) in enumerate(zip(looks, rows["mean"], strict=True)):
             marks(ax, rows.iloc[[place]], [place], look)
@@ -205,9 +221,6 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", n
         for edge in np.flatnonzero(kinds[1:] != kinds[:-1]) + 0.5:
             ax.axhline(edge, color="0.2", linewidth=0.6)
         ax.set(title=MEASURES.get(measure, measure), xlim=(0, 1.15 * rows["high"].max()))
-        ax.grid(axis="y", visible=False)
-    axes[0][0].set_yticks(range(len(keys)), [look.label for look in looks])
-    axes[0][0].set_ylim(len(keys) - 0.5, -0.6)
     return figure
 
 

@@ -17,7 +17,7 @@ from hybridlib import statistics
 from hybridlib.companion.questions.noise import CLEAN
 from hybridlib.companion.questions.shared import CONTRAST
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import INTERVAL, LOOKS, captioned, marks, new_figure, require, strategies
 from hybridlib.companion.report.summaries import PAIRS
 
 LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA's languages those with the smallest corpora in Table 11
@@ -179,8 +179,8 @@ def _share(means: np.ndarray) -> np.ndarray:
 # ---- figure
 
 
-@styled
-def noise_rates(losses: pd.DataFrame, *, measure: str, title: str = "", note: str = "") -> Figure:
+@captioned(f"Marker: macro mean over the languages of the group, moved a little apart. {INTERVAL}")
+def noise_rates(losses: pd.DataFrame, *, measure: str) -> Figure:
     """Draw a measure of each strategy against the share of letters hit: a column per kind of noise, a row per group.
 
     Bars are the intervals of the frame. All panels share their scales.
@@ -190,8 +190,7 @@ def noise_rates(losses: pd.DataFrame, *, measure: str, title: str = "", note: st
     """
     require(losses, "losses", ["group", "kind", "strategy", "rate", "clean", "noisy", "noisy_low", "noisy_high"])
     names, kinds = list(dict.fromkeys(losses["group"])), [kind for kind in KINDS if kind in set(losses["kind"])]
-    shape = (len(names), len(kinds), 0.6 + 1.75 * len(names))
-    figure, axes = new_figure("noise_rates", *shape, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(len(names), len(kinds), 0.6 + 1.75 * len(names), sharex=True, sharey=True)
     for line, group in zip(axes, names, strict=True):
         for ax, kind in zip(line, kinds, strict=True):
             _curves(ax, losses[(losses["group"] == group) & (losses["kind"] == kind)], losses["rate"].max())

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from hybridlib import statistics
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, styled
+from hybridlib.companion.report.drawing import LOOKS, captioned, label_rows, marks, new_figure, require
 
 NDCG, RECALL = "ndcg@10", "recall@100"
 CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
@@ -46,8 +46,11 @@ def gap(a: str, b: str, measure: str = NDCG) -> str:
     return f"{claims.MEASURES.get(measure, measure)} {NAMES[a]} - {NAMES[b]}"
 
 
-@styled
-def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "", note: str = "") -> Figure:
+@captioned(
+    "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap interval, "
+    "queries of all seeds together. Dots: least and largest difference of single seeds."
+)
+def differences(frame: pd.DataFrame, *, sides: Mapping[str, str]) -> Figure:
     """Draw differences between strategies a and b: a panel per value, a row per pair and group, a line at 0.
 
     Bars are the intervals of the frame, small dots the least and largest difference of single seeds. The marker is that
@@ -61,9 +64,9 @@ def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "
     panels = [value for value in sides if value in set(frame["value"])]
     look = "b" if frame["a"].nunique() == 1 else "a"
     lines = list(dict.fromkeys(zip(frame["group"], frame["a"], frame["b"], strict=True)))
-    shape = (1, len(panels), 0.9 + 0.26 * len(lines))
-    figure, axes = new_figure("differences", *shape, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(1, len(panels), 0.9 + 0.26 * len(lines), sharex=True, sharey=True)
     for ax, panel in zip(axes[0], panels, strict=True):
+        label_rows(ax, [f"{group}: {NAMES[a]} - {NAMES[b]}" for group, a, b in lines], above=0.6)
         for place, (group, a, b) in enumerate(lines):
             chosen = (frame["value"] == panel) & (frame["group"] == group) & (frame["a"] == a) & (frame["b"] == b)
             part = frame[chosen]
@@ -74,8 +77,5 @@ def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "
         ax.axvline(0, color="0.2", linewidth=0.8, zorder=0)
         ax.set_title(panel)
         ax.set_xlabel(sides[panel])
-        ax.grid(axis="y", visible=False)
     axes[0][0].xaxis.set_major_locator(MaxNLocator(4))
-    axes[0][0].set_yticks(range(len(lines)), [f"{group}: {NAMES[a]} - {NAMES[b]}" for group, a, b in lines])
-    axes[0][0].set_ylim(len(lines) - 0.5, -0.6)
     return figure

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from hybridlib.corpora.fingerprint import fingerprint
 from hybridlib.corpora.tables import check_unique, mapped, write_table
-from hybridlib.files import make_parent, parse_json, replace_folder, write_json
+from hybridlib.files import make_parent, read_json, replace_folder, write_json
 
 ABOUT = "collection.json"
 FORM = 4  # of what lies in a folder; raised when that changes
@@ -163,7 +163,7 @@ class Collection:
         folder = Path(folder)
         if not (folder / ABOUT).exists():
             raise FileNotFoundError(f"{folder}: no collection here; load one by name or from a folder in BEIR's format")
-        about = parse_json((folder / ABOUT).read_bytes(), folder / ABOUT)
+        about = read_json(folder / ABOUT)
         if about.get("form") != FORM:
             raise ValueError(f"{folder / ABOUT}: written by another version of hybridlib; remove the folder, load anew")
         queries, judgements, passages = (_mapped(folder, part) for part in ("queries", "judgements", "passages"))
@@ -193,7 +193,7 @@ def prepared(
     make_parent(folder)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if (folder / ABOUT).exists():
-            about = parse_json((folder / ABOUT).read_bytes(), folder / ABOUT)
+            about = read_json(folder / ABOUT)
             if [about.get(key) for key in ("name", "form", "made_of")] == [name, FORM, made_of]:
                 return Collection.load(folder)
         elif folder.is_dir() and any(folder.iterdir()):

@@ -170,7 +170,7 @@ def _goldp_rows(lang: str, split: str, path: Path | None) -> Iterator[tuple[str,
         rows = _hub_rows(source["repository"], source["config"], split=source["splits"][split])
         prefix = f"{TABLE['mr-tydi']['languages'][lang]}-"  # the hub's splits hold all languages
         return (row for row in layouts.parsed(rows, questions) if row[0].startswith(prefix))
-    document = [(str(path), files.parse_json(files.read_bytes(path), path))]
+    document = [(str(path), files.read_json(path))]
     paragraphs = layouts.parsed(document, lambda row: [p for article in row["data"] for p in article["paragraphs"]])
     return layouts.parsed(((f"{path}, paragraph {n}", part) for n, part in enumerate(paragraphs, 1)), questions)
 
