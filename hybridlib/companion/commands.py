@@ -297,13 +297,13 @@ class Experiment(Command):
     strategy: list[str] | None = flag("only these (None: x-x-mono, x-y, hybrid)", choices=STRATEGIES)
     seed: list[int] | None = flag("only these of the profile's seeds")
     search: list[str] | None = flag(
-        "what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`", metavar="NAME"
+        "what each run then searches: miracl, mr-tydi, tydiqa, tatoeba, beir, or names of `search`", metavar="NAME"
     )
 
     def run(self, parameters: Iterable[tuple[str, str]]) -> None:
         """Make the runs of the profile that are not complete, one after the other."""
-        from hybridlib.companion.experiment import searches
         from hybridlib.companion.experiment.study import open_study
+        from hybridlib.companion.search import sources
         from hybridlib.training.processes import all_processes
 
         study = open_study(self.profile, {name: _literal(text) for name, text in parameters})
@@ -311,7 +311,7 @@ class Experiment(Command):
         runs = self._runs(study)
         names = []
         for name in self.search or ():
-            names += searches.names(name, self.profile) if name in searches.BENCHMARKS else [name]
+            names += sources.names(name, self.profile) if name in sources.GROUPS else [name]
         collections = [collection for name in names for collection in study.collections(name)]  # before any training
         for run in runs:
             folder = study.train(run)

@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hybridlib import statistics
-from hybridlib.companion.experiment import searches
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
@@ -75,7 +74,7 @@ def tasks(
         elif task == "Mewsli-X":
             names = ["mewsli-x"] if profile == "paper" else []
         else:
-            names = searches.names(task.lower(), profile, languages)
+            names = sources.names(task.lower(), profile, languages)
         try:
             loaded = tuple(collection for name in names for collection in sources.load(name))
         except LACKING as error:

@@ -72,8 +72,7 @@ def search(
     Memory: the texts of a shard, its vectors, and about 50 bytes per query and hit.
 
     Args:
-        corpus: its texts get the encoder's passage_prefix.
-        queries: get its query_prefix.
+        corpus, queries: their texts get the encoder's passage_prefix and query_prefix.
         folder: for <key>/, the shards of these arguments; all processes must see it.
         shard_size: passages that are read, encoded and written together; what a killed run repeats.
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
@@ -92,10 +91,9 @@ def search(
         raise ValueError("the corpus has no passages")
     default_tokens = CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS
     encoding = {"batch_tokens": batch_tokens or default_tokens, "dtype": dtype}
-    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries)), "k": k}
-    about |= {"encoder": _encoder_hash(encoder), "shard_size": shard_size, "score_dtype": str(score_dtype)}
-    about |= {name: str(value) for name, value in encoding.items()} | {"torch": torch.__version__, "recipe": RECIPE}
-    key, processes = _digest(about), all_processes(encoder.device)
+    settings = {"k": k, "shard_size": shard_size, "score_dtype": score_dtype, **encoding}
+    about, processes = _described(corpus, encoder, queries, settings), all_processes(encoder.device)
+    key = _digest(about)
     home = Path(folder) / key[:16]
     shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
     mine = list(shards)[processes.process_index :: processes.num_processes]
@@ -138,18 +136,14 @@ def _search_shard(
 
 def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Replace hits (Q, k) among groups by hits among their members; `group` is that of each member."""
-    k = groups.shape[1]
-    sizes = torch.from_numpy(np.bincount(group))
-    starts = sizes.cumsum(0) - sizes
-    members = torch.from_numpy(np.argsort(group, kind="stable"))
+    members = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1])
     member_scores, rows = no_hits(*groups.shape, groups.device)
-    for query, (line, hits) in enumerate(zip(scores, groups, strict=True)):
-        hits = hits[hits >= 0]
-        count = sizes[hits].clamp(max=k)
-        within = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
-        found = members[starts[hits].repeat_interleave(count) + within][:k]
-        rows[query, : len(found)] = found
-        member_scores[query, : len(found)] = line[: len(hits)].repeat_interleave(count)[:k]
+    for query, (line, hits) in enumerate(zip(scores.numpy(), groups.numpy(), strict=True)):
+        parts = [members[hit] for hit in hits if hit >= 0]
+        found = np.concatenate(parts)[: groups.shape[1]]
+        rows[query, : len(found)] = torch.from_numpy(found)
+        repeated = np.repeat(line[: len(parts)], [len(part) for part in parts])
+        member_scores[query, : len(found)] = torch.from_numpy(repeated[: len(found)])
     return member_scores, rows
 
 
@@ -158,8 +152,8 @@ def _write_shard(path: Path, key: str, scores: torch.Tensor, rows: torch.Tensor)
         with replace_file(path) as new, new.open("wb") as file:
             np.savez(file, key=np.array(key), scores=scores.numpy(), rows=rows.numpy())
     except OSError as error:
-        reason = f"{path}: not written ({error.strerror or error}); make room or choose another folder and start again"
-        raise OSError(error.errno, f"{reason}: what is finished stays") from error
+        advice = "make room or choose another folder and start again: what is finished stays"
+        raise OSError(error.errno, f"{path}: not written ({error.strerror or error}); {advice}") from error
 
 
 def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -194,10 +188,8 @@ def _merged(paths: Iterable[Path], key: str, queries: int, k: int) -> tuple[torc
 def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hits:
     """Order the hits by score, then by id, both descending (as Python compares texts)."""
     known, place = np.unique(rows.numpy(), return_inverse=True)
-    ids = np.array(["", *corpus.ids_at(known[known >= 0])], dtype=object)[int(known[0] >= 0) :]
-    place = place.reshape(rows.shape)
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[np.argsort(ids)] = np.arange(len(ids))
+    ids, place = corpus.ids_at(known), place.reshape(rows.shape)
+    rank = np.argsort(np.argsort(ids))
     order = np.lexsort((-rank[place], -scores.numpy()), axis=1)
     place = np.take_along_axis(place, order, axis=1)
     return Hits(known[place], np.take_along_axis(scores.numpy(), order, axis=1), ids[place])
@@ -206,16 +198,18 @@ def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hit
 # ---- what decides a result
 
 
-def _encoder_hash(encoder: Encoder) -> str:
-    """SHA-256 of all that decides a text's vector."""
+def _described(corpus: Passages, encoder: Encoder, queries: Sequence[str], settings: dict) -> dict:
+    """All that decides the shards; of the encoder what decides a text's vector."""
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    about |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
-    config = {**encoder.backbone.config.to_dict(), "_name_or_path": None}
-    return _digest({**about, "dense": str(encoder.dense), "config": config})
+    vectors = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    vectors |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
+    vectors |= {"dense": str(encoder.dense), "config": {**encoder.backbone.config.to_dict(), "_name_or_path": None}}
+    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries))}
+    about |= {"encoder": _digest(vectors), "torch": torch.__version__, "recipe": RECIPE}
+    return about | {name: str(value) for name, value in settings.items()}
 
 
 def _digest(content: dict | list) -> str:
