@@ -228,9 +228,8 @@ def _by_speakers(territory: str, place: int) -> str | None:
 
 
 def _time_zone(territory: str) -> str | None:
-    zone_of, aliases = dict(get_global("meta_zones")), get_global("zone_aliases")
-    zone_of |= {new: zone_of[old] for old, new in aliases.items() if old in zone_of and new not in zone_of}
-    zones = {zone_of.get(zone) for zone in get_global("territory_zones")[territory]}
+    zone_of, old_ids = get_global("meta_zones"), {new: old for old, new in get_global("zone_aliases").items()}
+    zones = {zone_of.get(id, zone_of.get(old_ids.get(id))) for id in get_global("territory_zones")[territory]}
     return zones.pop() if len(zones) == 1 else None
 
 
