@@ -78,7 +78,7 @@ def data(names: list[str], options: DataOptions) -> int:
     """Write data sets of the paper's Table 9 as corpora to train on."""
     from hybridlib.companion.sources.filters import TextLimits
     from hybridlib.companion.sources.leakage import protect
-    from hybridlib.companion.sources.table9 import SOURCES, describe, find, prepare
+    from hybridlib.companion.sources.table9 import SOURCES, describe, find, load, report
 
     if not names:
         print("\n".join(describe()))
@@ -94,9 +94,14 @@ def data(names: list[str], options: DataOptions) -> int:
     protected = protect(options.check_leakage) if options.check_leakage else None
     how = {"languages": options.languages, "limit": options.limit, "limits": limits, "protected": protected}
     written = 0
-    for prepared in prepare(names, options.output, **how):
-        print("\n".join(prepared.lines()), file=sys.stderr if prepared.problem else sys.stdout, flush=True)
-        written += not prepared.problem
+    for name in names:
+        try:
+            load(name, options.output / name, **how)
+        except OSError as error:
+            print(f"{name}: left out. {error}", file=sys.stderr)
+            continue
+        print(report(name, options.output / name), flush=True)
+        written += 1
     return 0 if written else 1
 
 
@@ -130,19 +135,21 @@ def translate(options: TranslateOptions) -> int:
 
     pairs, loading = named_pairs(options.pairs), {"revision": options.revision, "device": options.device}
     translator = Translator.load(options.model, dtype=_dtype(options.precision), **loading)
-    made = translate_pairs(
+    corpus, counts = translate_pairs(
         pairs,
         options.languages,
         options.output,
         translator,
         source=options.source,
-        settings=TranslationSettings(options.beams, options.max_source_tokens, options.batch_tokens),
+        settings=TranslationSettings(
+            beams=options.beams, max_source_tokens=options.max_source_tokens, batch_tokens=options.batch_tokens
+        ),
         rows_per_shard=options.rows_per_shard,
         keep_flagged=options.keep_flagged,
         progress=not options.quiet,
     )
-    print(made.counts.to_string(index=False))
-    print(f"{len(made.corpus)} pairs in {' '.join(made.corpus.languages)}: {options.output / 'corpus'}")
+    print(counts.to_string(index=False))
+    print(f"{len(corpus)} pairs in {' '.join(corpus.languages)}: {options.output / 'corpus'}")
     return 0
 
 
