@@ -220,7 +220,7 @@ def concatenate(folder: Path, corpora: Sequence[ParallelPairs], name: str) -> Pa
         name=name,
         queries=(table for corpus in corpora for table in _texts(corpus.queries, prefix=f"{corpus.name}/")),
         passages=(table for corpus in corpora for table in _texts(corpus.passages, prefix=f"{corpus.name}/")),
-        pairs=(table for corpus in corpora for table in _pairs(corpus, prefix=f"{corpus.name}/")),
+        pairs=(table for corpus in corpora for table in pairs_with_ids(corpus, prefix=f"{corpus.name}/")),
     )
 
 
@@ -240,7 +240,7 @@ def part_of(corpus: ParallelPairs, folder: Path, *, queries: np.ndarray, passage
         name=corpus.name,
         queries=_texts(corpus.queries, queries),
         passages=_texts(corpus.passages, passages),
-        pairs=_pairs(corpus, queries, passages),
+        pairs=pairs_with_ids(corpus, queries, passages),
     )
 
 
@@ -254,10 +254,10 @@ def _texts(table: pa.Table, stays: np.ndarray | None = None, prefix: str = "") -
         yield part.set_column(0, key, pc.binary_join_element_wise(prefix, part[key], ""))
 
 
-def _pairs(
+def pairs_with_ids(
     corpus: ParallelPairs, queries: np.ndarray | None = None, passages: np.ndarray | None = None, prefix: str = ""
 ) -> Iterator[pa.Table]:
-    """The pairs whose query and passage stay, with ids in the place of rows; the ids get the prefix."""
+    """Give the pairs whose query and passage stay, with ids in the place of rows; the ids get the prefix."""
     queries = np.ones(len(corpus.queries), dtype=bool) if queries is None else queries
     passages = np.ones(len(corpus.passages), dtype=bool) if passages is None else passages
     columns = corpus.queries["query_id"], corpus.passages["passage_id"]

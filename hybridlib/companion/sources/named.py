@@ -24,23 +24,18 @@ def named_pairs(*names: str | Path, held_out: bool = False) -> ParallelPairs:
     Raises:
         FileNotFoundError, ValueError: as `hybridlib.corpora.own.open_pairs`.
     """
+    if "demo" not in names:
+        return open_pairs(*names)
+    corpus = build_corpus()
+    pairs = corpus.dev_pairs if held_out else corpus.train
     if names == ("demo",):
-        return _embedded(held_out)
-    return open_pairs(*(_saved(_embedded(held_out)) if name == "demo" else name for name in names))
-
-
-def _embedded(held_out: bool) -> ParallelPairs:
-    return build_corpus().dev_pairs if held_out else build_corpus().train
-
-
-def _saved(pairs: ParallelPairs) -> Path:
-    """Folder of the cache that holds the pairs."""
+        return pairs
     folder = cache_folder() / "pairs" / f"embedded-{pairs.fingerprint[:16]}"
     make_parent(folder)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             pairs.save(folder)
-    return folder
+    return open_pairs(*(folder if name == "demo" else name for name in names))
 
 
 def named_benchmark(name: str, *, languages: Sequence[str] | None = None, with_paragraph: bool = False) -> Benchmark:
