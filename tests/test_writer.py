@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made import parallel_corpus
 from test_base import PAIRS, PASSAGES, QUERIES
 
-from hybridlib.corpora import ParallelPairs, tables, write
+from hybridlib.corpora import ParallelPairs, tables
 from hybridlib.corpora.write import concatenate, part_of, write_pairs
 from hybridlib.sampler import BatchSampler
 
@@ -71,8 +71,8 @@ def equal(a: ParallelPairs, b: ParallelPairs) -> bool:
 def test_pieces_give_the_corpus_that_the_whole_gives(parts, cuts, size):
     built = ParallelPairs.build(*parts, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for constant in ("PIECE", "CHUNK_ROWS", "BLOCK"):
-            patch.setattr(write, constant, size)
+        patch.setattr(tables, "CHUNK", size * 50)
+        patch.setattr(tables, "WINDOW", size)
         patch.setattr(tables, "ID_PART", size)
         streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in parts), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
@@ -120,7 +120,7 @@ def test_mistakes_are_named_as_build_names_them_and_leave_nothing(tmp_path, chan
     ("streams", "error", "message"),
     [
         ({"pairs": []}, ValueError, "there is no pair; give at least one row"),
-        ({"queries": []}, ValueError, "there is no row with a query_id"),
+        ({"queries": []}, ValueError, "there is no query; give at least one row"),
         ({"passages": [pa.table(QUERIES)]}, ValueError, "a table lacks the column passage_id; it has query_id, de, en"),
         ({"pairs": pa.table(PAIRS)}, TypeError, "not tables; put a single table in a list"),
     ],
@@ -162,8 +162,8 @@ def test_a_file_that_was_cut_is_named(tmp_path):
 
 
 def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "PIECE", 7)
-    monkeypatch.setattr(write, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(tables, "WINDOW", 7)
+    monkeypatch.setattr(tables, "CHUNK", 1)
     built = parallel_corpus(negatives=True)
     ids = [str(i) for i in range(40)]
     pairs = {"query_id": ids, "passage_id": ids, "source": ["made"] * 40}
@@ -179,8 +179,7 @@ def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
 
 
 def test_concatenated_corpora_keep_their_pairs_under_ids_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "BLOCK", 3)
-    monkeypatch.setattr(write, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(tables, "CHUNK", 1)
     small, other = written(tmp_path / "small"), parallel_corpus(5, languages=("en", "fr"), negatives=True)
     both = concatenate(tmp_path / "both", [small, other], "both")
     assert both.languages == ("de", "en", "fr") and len(both) == len(small) + len(other)

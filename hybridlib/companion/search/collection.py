@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from hybridlib.corpora.fingerprint import fingerprint
+from hybridlib.corpora.tables import fingerprint
 from hybridlib.files import cache_folder, make_parent, parse_json, replace_folder, write_json
 
 ABOUT = "collection.json"
