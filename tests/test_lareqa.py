@@ -264,7 +264,7 @@ WRONG = {
         paragraph({"z": "zero"}), "en.json, paragraph 1: question z stands in paragraph 0 already"
     ),
     "no answer": (spoil(GOOD, qas=[spoil(QUESTION, answers=[])]), "paragraph 1, question a: no answer"),
-    "no sentence breaks": (spoil(GOOD, sentence_breaks=None), "en.json, data 1, paragraphs 0: 'sentence_breaks' is missing; LAReQA's own files"),
+    "no sentence breaks": (spoil(GOOD, sentence_breaks=None), "data 1, paragraphs 0: 'sentence_breaks' is missing"),
     "start as text": (
         spoil(GOOD, qas=[spoil(QUESTION, answers=[{"text": "x", "answer_start": "4"}])]),
         "paragraphs 0, qas 0, answers 0, answer_start: str '4' where int is expected",
@@ -272,7 +272,7 @@ WRONG = {
     "break past the end": (spoil(GOOD, sentence_breaks=[[0, 999]]), r"sentence break \[0, 999\]"),
     "breaks that overlap": (spoil(GOOD, sentence_breaks=[[0, 9], [8, 20]]), r"sentence break \[8, 20\]"),
     "break that is a number": (spoil(GOOD, sentence_breaks=[7]), "sentence_breaks 0: int 7 where list is expected"),
-    "paragraph that is a text": ("text", "data 1, paragraphs 0: str 'text' where dict is expected; the file is damaged"),
+    "paragraph that is a text": ("text", "data 1, paragraphs 0: str 'text' where dict is expected"),
 }  # fmt: skip
 
 

@@ -222,6 +222,7 @@ def rows_of(values: pa.ChunkedArray, ids: pa.ChunkedArray, unknown: str) -> np.n
     for start in range(0, len(ids), ID_PART):  # the table of millions of ids takes much memory
         part = pc.index_in(values, value_set=ids.slice(start, ID_PART).combine_chunks())
         rows = pc.coalesce(rows, pc.add(part, pa.scalar(start, pa.int32())))
+    pa.default_memory_pool().release_unused()
     if rows.null_count:
         raise ValueError(f"{unknown} {values.filter(pc.is_null(rows))[0].as_py()!r}")
     return rows.to_numpy()
@@ -276,22 +277,18 @@ def _grouped(
     languages: Sequence[str],
     work: Path,
 ) -> tuple[pa.Table, list[PairGroup]]:
-    """Pairs sorted by source (in the order they first occur), languages of the query, languages of the passage.
+    """The table `pairs`, in one chunk, sorted by source (as they first occur), query's and passage's languages; groups.
 
     Args:
-        query, passage, negatives, source: of each pair.
         bits: of each query and of each passage what `_language_bits` gives.
-
-    Returns:
-        The table `pairs` of the corpus, each column in one chunk, and its groups.
     """
     names = pc.unique(source)
-    source = rows_of(source, pa.chunked_array([names]), "")
     (query_bits, query_set), (passage_bits, passage_set) = (np.unique(each, return_inverse=True) for each in bits)
     shape = len(names), len(query_bits), len(passage_bits)
 
     def numbers(at: slice) -> np.ndarray:
-        return np.ravel_multi_index((source[at], query_set[query[at]], passage_set[passage[at]]), shape)
+        sources = pc.index_in(source.slice(at.start, WINDOW), value_set=names).to_numpy()
+        return np.ravel_multi_index((sources, query_set[query[at]], passage_set[passage[at]]), shape)
 
     def languages_of(bits: int) -> tuple[str, ...]:
         return tuple(lang for i, lang in enumerate(languages) if bits >> i & 1)
@@ -299,8 +296,8 @@ def _grouped(
     n = len(query)
     group = _kept(work / "group", n, numbers)
     present, counts = np.unique(group, return_counts=True)
-    source, in_query, in_passage = np.unravel_index(present, shape)
-    columns = source.tolist(), query_bits[in_query].tolist(), passage_bits[in_passage].tolist()
+    in_source, in_query, in_passage = np.unravel_index(present, shape)
+    columns = in_source.tolist(), query_bits[in_query].tolist(), passage_bits[in_passage].tolist()
     stops = np.cumsum(counts)
     groups = [
         PairGroup(names[s].as_py(), languages_of(q), languages_of(p), start, stop)
@@ -312,7 +309,7 @@ def _grouped(
         "query": _kept(work / "query", n, lambda at: query[order[at]]),
         "passage": _kept(work / "passage", n, lambda at: passage[order[at]]),
         "negatives": _lists(pc.list_value_length(negatives).to_numpy()[order], values),
-        "source": pa.DictionaryArray.from_arrays(np.repeat(source.astype(np.int32), counts), names),
+        "source": pa.DictionaryArray.from_arrays(np.repeat(in_source.astype(np.int32), counts), names),
     }
     return pa.table(pairs), groups
 
