@@ -31,7 +31,7 @@ MAX_PAIRS = 2**31 - 1  # and of negatives: what the 32-bit offsets of Arrow's li
 WINDOW = 16_384  # rows that are copied, hashed or made Python objects at once
 # Bytes of a chunk in a file. Opening a file reads some MB of each chunk ahead, so of many small ones all there is.
 CHUNK = 2**27
-ID_PART = 2_000_000  # ids that are in a table to look them up at the same time
+ID_PART = 4_000_000  # ids that are in a table to look them up at the same time
 
 
 class PairGroup(NamedTuple):
@@ -243,8 +243,8 @@ def _ids_to_rows(
     query = kept("pairs", "query_id", pairs["query_id"], query_ids)
     passage = kept("pairs", "passage_id", pairs["passage_id"], passage_ids)
     negatives = kept("negatives", "passage_id", negatives, passage_ids)
-    lengths = pc.fill_null(pc.list_value_length(pairs["negatives"]), 0).to_numpy()
-    return query, passage, _lists(lengths, negatives)
+    lengths = (pc.fill_null(pc.list_value_length(chunk), 0) for chunk in pairs["negatives"].chunks)
+    return query, passage, _lists(np.concatenate([part.to_numpy() for part in lengths]), negatives)
 
 
 def _positives(query: np.ndarray, passage: np.ndarray, n_queries: int, n_passages: int) -> pa.ListArray:
