@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from hybridlib.corpora.fingerprint import fingerprint
-from hybridlib.corpora.tables import check_unique, mapped, write_table
+from hybridlib.corpora.tables import check_unique, fingerprint, opened, write_arrow
 from hybridlib.files import make_parent, read_json, replace_folder, write_json
 
 ABOUT = "collection.json"
@@ -135,7 +134,7 @@ class Collection:
                 passages = pa.Table.from_batches(_batches(name, passages), PASSAGES)
             if not len(passages):
                 raise ValueError(f"{name}: there is no passage; check the corpus files")
-            check_unique(passages["doc_id"], f"{name}: doc_id")
+            check_unique(passages, "doc_id", name)
             judged["row"] = _rows_of(judged["doc_id"], passages["doc_id"])
             missing = judged["row"] == NOT_THERE
             _check_missing(name, judged[missing & (judged["gain"] > 0) if sampled else missing], len(passages))
@@ -217,8 +216,8 @@ def _write(
             writer.write_batch(batch)
     table = _mapped(folder, "passages")
     made = Collection.build(name, queries=queries, judgements=judgements, passages=table, **options)
-    write_table(folder / "queries.arrow", made.queries)
-    write_table(folder / "judgements.arrow", made.judgements)
+    write_arrow(folder / "queries.arrow", [made.queries])
+    write_arrow(folder / "judgements.arrow", [made.judgements])
     about = {"form": FORM, "name": name, "made_of": made_of, "counts": made.counts, "passage_lang": made.passage_lang}
     about |= {"drop_own": made.own is not None, "passages": made.passages.fingerprint}
     write_json(folder / ABOUT, about)
@@ -227,7 +226,7 @@ def _write(
 def _mapped(folder: Path, part: str) -> pa.Table:
     path = folder / f"{part}.arrow"
     try:
-        return mapped(path)
+        return opened(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: torn or no Arrow file ({error}); remove the folder, load anew") from error
 

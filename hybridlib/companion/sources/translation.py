@@ -29,7 +29,6 @@ from tqdm import tqdm
 from hybridlib.companion.sources.flags import FLAGS, FlagLimits, find_flags
 from hybridlib.companion.sources.translator import TranslationSettings, Translator
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.write import pairs_with_ids
 from hybridlib.files import make_parent, replace_file, write_json
 
 __all__ = ["TranslationSettings", "Translator", "translate_pairs"]
@@ -100,7 +99,7 @@ def translate_pairs(
             rows = _write_rows(folder / "translations.parquet", shards, source, limits, keep_flagged)
             kept = rows.filter(rows["kept"])
             queries = _with_texts(pairs.queries.drop_columns("positives"), kept, "queries")
-            tables = queries, _with_texts(pairs.passages, kept, "passages"), pa.concat_tables(pairs_with_ids(pairs))
+            tables = queries, _with_texts(pairs.passages, kept, "passages"), pa.concat_tables(pairs.streams()["pairs"])
             ParallelPairs.build(*tables, name=pairs.name).save(folder / "corpus")
             write_json(folder / "translated.json", {**recipe, "counts": _counts(rows).to_dict("records")})
     done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
