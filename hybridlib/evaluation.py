@@ -7,7 +7,6 @@ which is computed in blocks of queries and never held whole.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,32 +56,22 @@ class Evaluation:
 
 
 def evaluate(
-    benchmark: Benchmark,
-    encoder: Encoder,
-    *,
-    measures: Sequence[str] = metrics.MEASURES,
-    batch_tokens: int = 1024,
-    dtype: torch.dtype | None = None,
-    progress: bool = False,
+    benchmark: Benchmark, encoder: Encoder, *, measures: Sequence[str] = metrics.MEASURES, **options
 ) -> Evaluation:
     """Encode every text of the benchmark once, rank and measure.
 
     Args:
         encoder: its query_prefix and passage_prefix are put before the texts.
         measures: names as `metrics.measure` takes them; rank_distance is always added.
-        batch_tokens, dtype, progress: as in `Encoder.encode`.
+        options: batch_tokens, dtype and progress, as in `Encoder.encode`.
     """
-    options = {"batch_tokens": batch_tokens, "dtype": dtype, "progress": progress}
     return evaluate_vectors(benchmark, *encode_benchmark(benchmark, encoder, **options), measures=measures)
 
 
 def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of all queries (Q, D) and candidates (C, D), each text encoded once; options as `Encoder.encode`'s."""
+    """Vectors of all queries (Q, D) and candidates (C, D); options as `evaluate`'s."""
     sides = ((benchmark.queries, encoder.query_prefix), (benchmark.candidates, encoder.passage_prefix))
-    queries, candidates = (
-        encoder.encode(table["text"].to_pylist(), prefix=prefix, **options) for table, prefix in sides
-    )
-    return queries, candidates
+    return tuple(encoder.encode(table["text"].to_pylist(), prefix=prefix, **options) for table, prefix in sides)
 
 
 def evaluate_vectors(
@@ -149,7 +138,7 @@ def rows_from_ranks(ranks: pd.DataFrame, measures: Sequence[str] = metrics.MEASU
     setting = np.where(ranks["query_lang"] == ranks["candidate_lang"], "mono", "cross")
     single = ranks.assign(setting=setting, pool=ranks["candidate_lang"], rank=ranks["rank_in_language"])
     multi = ranks.assign(setting="multi", pool="all", rank=ranks["rank_in_pool"])
-    return pd.concat([_measured(single, measures), _measured(multi, measures)], ignore_index=True)
+    return pd.concat([_measured(part, measures) for part in (single, multi)], ignore_index=True)
 
 
 def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
@@ -170,12 +159,10 @@ def _span(inside: np.ndarray) -> tuple[int, int]:
 def _ranks(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """1 + candidates scored higher + candidates scored equal that stand before; (entries,) int64."""
     relevant = scores[rows, columns][:, None]
-    whole = len(rows) == len(scores) and (rows == np.arange(len(rows))).all()
+    whole = np.array_equal(rows, np.arange(len(scores)))
     lines = scores if whole else scores[rows]  # a copy only where some query has no or several entries
-    rank = 1 + np.count_nonzero(lines > relevant, axis=1)
-    equal = lines == relevant
-    tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
-    for i in tied:
+    rank, equal = 1 + np.count_nonzero(lines > relevant, axis=1), lines == relevant
+    for i in np.flatnonzero(np.count_nonzero(equal, axis=1) > 1):
         rank[i] += np.count_nonzero(equal[i, : columns[i]])
     return rank
 
@@ -196,14 +183,13 @@ def _measured(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
 
 def _excluded(benchmark: Benchmark, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Queries without a row, per setting and pool; see `Evaluation.excluded`."""
-    queries = {lang: count["queries"] for lang, count in benchmark.counts().items()}
-    present = rows.groupby(["setting", "query_lang", "pool"]).size()
-    distances = rows[rows["rank_distance"].notna()].groupby("query_lang").size()
+    present = rows.groupby(["setting", "query_lang", "pool"]).size().to_dict()
+    distances = rows[rows["rank_distance"].notna()].groupby("query_lang").size().to_dict()
     excluded: dict[str, dict[str, int]] = {"mono": {}, "cross": {}, "multi": {}, "rank_distance": {}}
-    for a, b in itertools.product(benchmark.languages, repeat=2):
-        setting, name = ("mono", a) if a == b else ("cross", f"{a}-{b}")
-        excluded[setting][name] = queries[a] - present.get((setting, a, b), 0)
-    for lang, n in queries.items():
-        excluded["multi"][lang] = n - present.get(("multi", lang, "all"), 0)
-        excluded["rank_distance"][lang] = n - distances.get(lang, 0)
-    return {setting: {name: int(n) for name, n in part.items() if n} for setting, part in excluded.items()}
+    for a, count in benchmark.counts().items():
+        for b in benchmark.languages:
+            setting, name = ("mono", a) if a == b else ("cross", f"{a}-{b}")
+            excluded[setting][name] = count["queries"] - present.get((setting, a, b), 0)
+        excluded["multi"][a] = count["queries"] - present.get(("multi", a, "all"), 0)
+        excluded["rank_distance"][a] = count["queries"] - distances.get(a, 0)
+    return {setting: {name: n for name, n in part.items() if n} for setting, part in excluded.items()}

@@ -54,18 +54,8 @@ class PairedTest(NamedTuple):
     p: float
 
 
-class Spread(NamedTuple):
-    """Mean and sample standard deviation over n runs that differ in their seed."""
-
-    mean: float
-    sd: float
-    n: int
-
-
-def cluster_sums(
-    frame: pd.DataFrame, value: str, *, cluster: str = "cluster", cell: str | Sequence[str] = CELL
-) -> ClusterSums:
-    """Sum up the rows of `frame` (one per query and cell) by cluster and cell.
+def cluster_sums(frame: pd.DataFrame, value: str, *, cell: str | Sequence[str] = CELL) -> ClusterSums:
+    """Sum up the rows of `frame` (one per query and cell) by its columns cluster and `cell`.
 
     NaN in `value` is left out, with cells and clusters that hold nothing else. Rows of several seeds may stand
     together: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number above 0
@@ -73,20 +63,21 @@ def cluster_sums(
     Errors: ValueError for a missing column, a missing cluster or cell name, no value, or a cell with two weights.
     """
     cell = [cell] if isinstance(cell, str) else list(cell)
-    _check_columns(frame, [value, cluster, *cell], "cluster_sums")
+    _check_columns(frame, [value, "cluster", *cell], "cluster_sums")
     frame = frame[frame[value].notna()]
     if frame.empty:
         raise ValueError(f"cluster_sums: column {value!r} holds no value; choose other rows or another measure")
-    if frame[[cluster, *cell]].isna().any(axis=None):
-        raise ValueError(f"cluster_sums: a name is missing in {', '.join([cluster, *cell])}; fill it in")
-    row, clusters = pd.factorize(frame[cluster], sort=True)
+    if frame[["cluster", *cell]].isna().any(axis=None):
+        raise ValueError(f"cluster_sums: a name is missing in {', '.join(['cluster', *cell])}; fill it in")
+    row, clusters = pd.factorize(frame["cluster"], sort=True)
     groups = frame.groupby(cell, sort=True, observed=True)
     cells = pd.MultiIndex.from_frame(groups.size().reset_index()[cell])
     flat, shape = row * len(cells) + groups.ngroup().to_numpy(), (len(clusters), len(cells))
-    sums = np.bincount(flat, weights=frame[value].to_numpy(dtype="float64"), minlength=shape[0] * shape[1])
-    counts = np.bincount(flat, minlength=shape[0] * shape[1]).astype("float64")
-    weights = _weights(groups) if "weight" in frame else None
-    return ClusterSums(sums.reshape(shape), counts.reshape(shape), pd.Index(clusters), cells, weights)
+    sums, counts = (
+        np.bincount(flat, weights=weights, minlength=shape[0] * shape[1]).reshape(shape).astype("float64")
+        for weights in (frame[value].to_numpy(dtype="float64"), None)
+    )
+    return ClusterSums(sums, counts, pd.Index(clusters), cells, _weights(groups) if "weight" in frame else None)
 
 
 def cell_means(cs: ClusterSums) -> pd.Series:
@@ -130,7 +121,7 @@ def bootstrap_interval(cs: ClusterSums, *, resamples: int = 2000, seed: int = 0)
     A drawn cluster brings its rows of all cells. A cell that gets no query in a resample is left out of that
     resample's mean. One cluster alone has no interval: low and high are NaN.
     The interval says how far other queries of this kind would move the number; it does not hold the spread over
-    training seeds (see seed_spread).
+    training seeds.
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, 3.8 (clusters: their strategy 1).
     Errors: ValueError for resamples below 1.
     """
@@ -156,9 +147,8 @@ def interval_of(
     observed = function(cell_means(cs).to_numpy()[None])
     if np.shape(observed) != (1,):
         raise ValueError(f"interval_of: the function gives shape {np.shape(observed)} for 1 row of means; give 1 value")
-    drawn = np.concatenate([function(means) for means in _resampled_cell_means(cs, resamples, seed)])
-    low, high = _percentiles(drawn[:, None], len(cs.clusters))
-    return Interval(float(observed[0]), float(low[0]), float(high[0]))
+    low, high = _ends(cs, function, resamples, seed)
+    return Interval(float(observed[0]), float(low), float(high))
 
 
 def paired_test(
@@ -174,7 +164,8 @@ def paired_test(
     (doi:10.2202/1544-6115.1585).
     Errors: ValueError unless a and b hold the same clusters, cells, weights and numbers of queries.
     """
-    _check_at_least_one(permutations, "permutations")
+    if permutations < 1:
+        raise ValueError(f"permutations must be 1 or more, got {permutations!r}")
     delta = difference(a, b)
     # The statistic is linear in the signs: one number per cluster is all that a permutation needs.
     share = np.average(delta.sums / delta.counts.sum(axis=0), axis=1, weights=delta.weights)
@@ -213,12 +204,10 @@ def wins_ties_losses(
     """For each cell a - b with its paired interval, and whether a wins: the interval excludes 0.
 
     Returns a frame with the cell columns, difference, low, high, outcome ("win", "tie", "loss" of a). The intervals
-    are per cell, not corrected for the number of cells. lower_is_better: for rank distance.
-    Errors: as paired_test's.
+    are per cell, not corrected for the number of cells. lower_is_better: for rank distance. Errors: as paired_test's.
     """
     delta = difference(a, b)
-    drawn = np.concatenate(list(_resampled_cell_means(delta, resamples, seed)))
-    low, high = _percentiles(drawn, len(delta.clusters))
+    low, high = _ends(delta, lambda means: means, resamples, seed)
     frame = delta.cells.to_frame(index=False).assign(difference=cell_means(delta).to_numpy(), low=low, high=high)
     above, below = ("loss", "win") if lower_is_better else ("win", "loss")
     return frame.assign(outcome=np.select([low > 0, high < 0], [above, below], "tie"))
@@ -244,22 +233,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def seed_spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation (n - 1) over seeds; sd is NaN for one seed. ValueError for none."""
-    values = np.asarray(values, dtype="float64")
-    if values.size == 0:
-        raise ValueError("seed_spread: no values; pass one per seed")
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else float("nan"), values.size)
-
-
-def _resampled_cell_means(cs: ClusterSums, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks (rows, n_cells) of cell means, one row per resample; NaN where a cell got no query."""
-    _check_at_least_one(resamples, "resamples")
-    rng, n = np.random.default_rng((seed, 0)), len(cs.clusters)
+def _ends(cs: ClusterSums, function: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    """Lower and upper ends (2, ...) of a function of the cells' means, clusters drawn with replacement."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be 1 or more, got {resamples!r}")
+    rng, n, drawn = np.random.default_rng((seed, 0)), len(cs.clusters), []
     for rows in _blocks(resamples, max(cs.sums.shape)):
         weights = rng.multinomial(n, np.full(n, 1 / n), size=rows).astype("float64")  # (rows, n_clusters)
         counts = weights @ cs.counts
-        yield np.divide(weights @ cs.sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        means = np.divide(weights @ cs.sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        drawn.append(function(means))
+    ends = np.nanquantile(np.concatenate(drawn), ENDS, axis=0)
+    return ends if n > 1 else np.full_like(ends, np.nan)
 
 
 def _mean_over_cells(means: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -276,24 +261,11 @@ def _weights(groups: pd.api.typing.DataFrameGroupBy) -> np.ndarray:
     return ends["min"].to_numpy(dtype="float64")
 
 
-def _percentiles(drawn: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper end over the resamples (axis 0), for each column."""
-    if n_clusters < 2:
-        return np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
-    low, high = np.nanquantile(drawn, ENDS, axis=0)
-    return low, high
-
-
 def _blocks(total: int, width: int) -> Iterator[int]:
     """Row counts that add up to total, each small enough for BLOCK_ENTRIES at this width."""
     rows = max(1, BLOCK_ENTRIES // width)
     for start in range(0, total, rows):
         yield min(rows, total - start)
-
-
-def _check_at_least_one(number: int, name: str) -> None:
-    if number < 1:
-        raise ValueError(f"{name} must be 1 or more, got {number!r}")
 
 
 def _check_columns(frame: pd.DataFrame, columns: Sequence[str], who: str) -> None:

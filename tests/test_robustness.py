@@ -65,8 +65,14 @@ def test_differences_over_languages_are_paired():
 
 def test_what_is_lost_to_noise():
     frame = rows()
-    values = noisy(shared.values, frame.sample(frac=1, random_state=1)).set_index(["strategy", "rate", "statistic"])
-    level = clean()["all",].groupby(["strategy", "query_lang"], observed=True)["ndcg@10"].mean().groupby("strategy").mean()
+    values = (
+        noisy(shared.values, frame.sample(frac=1, random_state=1))
+        .set_index(["strategy", "rate", "statistic"])
+        .sort_index()
+    )
+    level = (
+        clean()["all",].groupby(["strategy", "query_lang"], observed=True)["ndcg@10"].mean().groupby("strategy").mean()
+    )
     for strategy, factor in (("hybrid", 1), ("x-y", 1.5)):
         for rate, cost in ((0.1, 0.1 * factor), (0.2, 0.3 * factor)):
             line = values.loc[(strategy, rate)]

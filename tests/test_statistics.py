@@ -23,7 +23,6 @@ from hybridlib.statistics import (
     macro_mean,
     macro_means,
     paired_test,
-    seed_spread,
     wins_ties_losses,
 )
 
@@ -266,8 +265,7 @@ def test_wins_ties_losses() -> None:
         alone = bootstrap_interval(sums(a.sums[:, [cell]]))
         np.testing.assert_allclose([row.difference, row.low, row.high], alone, rtol=1e-9)
     assert count_outcomes(frame) == {"win": 1, "tie": 1, "loss": 1}
-    ranks = wins_ties_losses(a, b, lower_is_better=True)
-    assert ranks["outcome"].tolist() == ["loss", "tie", "win"]
+    assert wins_ties_losses(a, b, lower_is_better=True)["outcome"].tolist() == ["loss", "tie", "win"]
 
 
 def test_holm_by_hand() -> None:
@@ -289,14 +287,6 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p: list[float], alpha
     adjusted = holm(p)
     np.testing.assert_array_equal(adjusted <= alpha, rejected)
     assert np.all(adjusted >= p) and np.all(adjusted <= 1)
-
-
-def test_seed_spread() -> None:
-    mean, sd, n = seed_spread([1.0, 2.0, 6.0])
-    assert (mean, sd, n) == (3.0, pytest.approx(np.sqrt(7)), 3)
-    assert seed_spread([0.4])[::2] == (0.4, 1) and np.isnan(seed_spread([0.4]).sd)
-    with pytest.raises(ValueError, match="one per seed"):
-        seed_spread([])
 
 
 @pytest.mark.parametrize(

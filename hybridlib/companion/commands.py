@@ -381,7 +381,7 @@ def tables(options: TablesOptions) -> int:
     reproduced = tables.reproduced_cells(options.rows or [], options.base)
     for number in options.table or (1, 2):
         frame = tables.build(paper.reported(number), reproduced)
-        print(f"\nTable {number}\n{tables.to_markdown(frame)}")
+        print(f"\nTable {number}\n{tables.render(frame, 'md')}")
         for note in paper.notes(number):
             print(f"- {note}")
         if options.output:

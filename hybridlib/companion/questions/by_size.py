@@ -16,7 +16,7 @@ from hybridlib.companion.questions.by_language import TABLES, languages_of
 from hybridlib.companion.questions.shared import NDCG
 from hybridlib.companion.report import paper
 from hybridlib.companion.report.claims import CHECKPOINTS, MEASURES, NAMES
-from hybridlib.companion.report.drawing import GREY, LOOKS, Look, marks, new_figure, require, styled
+from hybridlib.companion.report.drawing import GREY, LOOKS, Look, captioned, marks, new_figure, require
 from hybridlib.companion.report.summaries import PAIRS
 
 HIGH, OTHER = "high-resource", "other"
@@ -105,8 +105,12 @@ def printed(base: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return gaps.reset_index().assign(**labels), by_group
 
 
-@styled
-def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame, *, title: str = "", note: str = "") -> Figure:
+@captioned(
+    "Marker: difference of the means over the queries in one language. Bar: 95 % paired bootstrap interval, queries of "
+    "all seeds together, not corrected for the number of languages; none: printed numbers. Dots: lowest and highest "
+    "seed. Dashed line and band: mean over a group's languages and its interval."
+)
+def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame) -> Figure:
     """Draw the difference in nDCG@10 between two strategies in each language, the smallest corpus first.
 
     High-resource languages stand on a shaded ground. A marker has the colour of the strategy that is ahead; grey: the
@@ -120,8 +124,7 @@ def gain_by_size(by_language: pd.DataFrame, by_group: pd.DataFrame, *, title: st
     keys = [key for key in ("checkpoint", "a", "b") if key in by_language]
     panels, means = by_language.groupby(keys, sort=False), by_group.groupby(keys, sort=False)
     sizes = corpus_sizes()[lambda sizes: sizes.index.isin(by_language["language"])][::-1]
-    shape = (panels.ngroups, 1, 0.5 + 2.2 * panels.ngroups)
-    figure, axes = new_figure("gain_by_size", *shape, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(panels.ngroups, 1, 0.5 + 2.2 * panels.ngroups, sharex=True, sharey=True)
     for ax, (names, part) in zip(axes[:, 0], panels, strict=True):
         _languages(ax, part, part["language"].map(list(sizes.index).index))
         _groups(ax, list(sizes.index), means.get_group(names).set_index("group"))

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybridlib import statistics
@@ -21,21 +20,20 @@ from hybridlib.companion.experiment.study import Study
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, SPAN, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import INTERVAL, SPAN, captioned, new_figure, require
+from hybridlib.companion.report.figures import share_curve
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 
 LAREQA = "LAReQA"
-ACCURACY = "precision@1"  # of Tatoeba: one sentence is right, and only the nearest counts
-MEASURES = {"MIRACL": "ndcg@10", LAREQA: "map@20", "Tatoeba": ACCURACY, "Mewsli-X": "map@20"}  # what a task reports
+MEASURES = {"MIRACL": "ndcg@10", LAREQA: "map@20", "Tatoeba": "precision@1", "Mewsli-X": "map@20"}
 PREFIXES = {"MIRACL": "miracl-", "Tatoeba": "tatoeba-", "Mewsli-X": "mewsli-x"}  # of the names of their collections
-WORDS = claims.MEASURES | {ACCURACY: "accuracy"}  # of the tasks' measures
+WORDS = claims.MEASURES | {"precision@1": "accuracy"}  # of Tatoeba: one sentence is right
 LACKING = (FileNotFoundError, ConnectionError, PermissionError)  # what loaders raise for what is not to be had
 PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"), ("x-x-mono", "x-y"))
 SHARE = "monolingual_share"
 BEST = ["task", "measure", SHARE, "mean", "behind", "low", "high", "seed_min", "seed_max", "among_the_best"]
 CURVE = ["task", "measure", "strategy", SHARE]
-LEAST = 0.05  # what a panel spans at least, so that noise is not blown up
 
 
 def tasks(
@@ -50,22 +48,20 @@ def tasks(
     Raises:
         ValueError: a collection is of none of the tasks.
     """
-    for name in collections or ():
+    why = "not asked for"
+    if collections is None:
+        collections, why = [] if profile != "paper" else ["mewsli-x"], f"not in profile {profile}"
+        collections += [name for task in ("miracl", "tatoeba") for name in searches.names(task, profile, languages)]
+    for name in collections:
         if not name.startswith(tuple(PREFIXES.values())):
             raise ValueError(f"collections: {name} is of none of the tasks {', '.join(PREFIXES)}")
-    loaded: dict[str, list[Collection]] = {LAREQA: []}
-    lacking = {}
+    loaded, lacking = {LAREQA: []}, {}
     for task, prefix in PREFIXES.items():
-        if collections is not None:
-            names, why = [name for name in collections if name.startswith(prefix)], "not asked for"
-        elif task == "Mewsli-X":
-            names, why = ["mewsli-x"] if profile == "paper" else [], f"not in profile {profile}"
-        else:
-            names, why = searches.names(task.lower(), profile, languages), f"not in profile {profile}"
         try:
-            parts = [collection for name in names for collection in sources.load(name)]
+            parts = [part for name in collections if name.startswith(prefix) for part in sources.load(name)]
         except LACKING as error:
-            parts, why = [], str(error)
+            lacking[task] = str(error)
+            continue
         (loaded if parts else lacking)[task] = parts or why
     return loaded, lacking
 
@@ -180,14 +176,12 @@ def _decisive(mixed: pd.DataFrame) -> pd.DataFrame:
     return mixed.loc[[highest.idxmin() if highest.min() < 0 else lowest.idxmin()]]
 
 
-@styled
-def ratio_by_task(
-    means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame, *, title: str = "", note: str = ""
-) -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these very queries and "
+    "those that are not told apart from it (95 % paired interval and all seeds). Each panel has its own scale."
+)
+def ratio_by_task(means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame) -> Figure:
     """Draw a task's measure against the monolingual share, a panel per task with a scale of its own.
-
-    Bars are the intervals of `means` (95 %, cluster bootstrap), small dots the single seeds, rings the shares that the
-    task does not tell apart from its best.
 
     Args:
         means, seeds: of `curve`, of all tasks.
@@ -199,30 +193,17 @@ def ratio_by_task(
     names = means["task"].unique()
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = new_figure("ratio_by_task", rows, columns, 0.4 + 2.3 * rows, title, note, sharex=True)
+    figure, axes = new_figure(rows, columns, 0.4 + 2.3 * rows, sharex=True)
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
     for ax, task in zip(axes.flat, names, strict=False):
-        points, dots, good = (frame[frame["task"] == task] for frame in (means, seeds, best))
-        _panel(ax, points.sort_values(SHARE), dots, good[SHARE][good["among_the_best"].astype(bool)])
+        points, dots, shares = (frame[frame["task"] == task] for frame in (means, seeds, best))
+        share_curve(ax, points, dots)
+        ringed = points[points[SHARE].isin(shares[SHARE][shares["among_the_best"].astype(bool)])]
+        ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **ring)
         ax.set_title(f"{task}: {WORDS[points['measure'].iloc[0]]}")
+        ax.set_xlim(-0.12, 1.16)
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
-    ends = [f"0\n{NAMES['x-y']}", "", f"0.5\n{NAMES['hybrid']}", "", f"1\n{NAMES['x-x-mono']}"]
     for ax in axes[-1]:
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ends)
-        ax.set(xlim=(-0.12, 1.16), xlabel="alpha, the monolingual share")
+        ax.set_xlabel("alpha, the monolingual share")
     return figure
-
-
-def _panel(ax: Axes, points: pd.DataFrame, dots: pd.DataFrame, good: pd.Series) -> None:
-    """Draw the curve of one task; the shares of `good` are ringed."""
-    ax.plot(points[SHARE], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
-    for strategy in strategies(points):
-        part, single = (frame[frame["strategy"] == strategy] for frame in (points, dots))
-        seeds = (single[SHARE] + 0.05, single["value"])
-        marks(ax, part, part[SHARE], LOOKS[strategy], seeds=seeds, upright=True)
-    ringed = points[points[SHARE].isin(good)]
-    style = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
-    ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **style)
-    low, high = ax.get_ylim()
-    spare = max(0.0, LEAST - (high - low)) / 2
-    ax.set_ylim(low - spare, high + spare)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from hybridlib.companion.experiment.study import Run, Study
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import GREY, LOOKS, SPAN, Look, marks, require, styled
+from hybridlib.companion.report.drawing import GREY, INTERVAL, LOOKS, SPAN, Look, captioned, marks, require
 from hybridlib.companion.search.collection import Collection
 from hybridlib.encoder import PRESETS, CheckpointError
 
@@ -127,11 +127,14 @@ def compare(trained: pd.DataFrame, others: pd.DataFrame, measures: Sequence[str]
     return shared.compare(parts, "encoder", [("hybrid", "none")], measures).drop(columns=["a", "b"])
 
 
-@styled
-def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", note: str = "") -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: trained for "
+    "retrieval elsewhere. Each panel has its own scale."
+)
+def encoders(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Draw each encoder in each measure, a panel per measure, a row per encoder, in groups by `kind`.
 
-    A line at the value of hybrid runs through all rows. Encoders in a group are sorted by the last measure.
+    Encoders in a group are sorted by the last measure.
 
     Args:
         frame: of `summary`.
@@ -145,7 +148,7 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", n
     keys, kinds = pd.MultiIndex.from_frame(order[["encoder", "strategy"]]), order["kind"].to_numpy()
     looks, edges = [_look(*key) for key in keys], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
     panels, labels = [MEASURES.get(measure, measure) for measure in measures], [look.label for look in looks]
-    figure, axes = shared.row_panels("encoders", panels, labels, edges, title, note)
+    figure, axes = shared.row_panels(panels, labels, edges)
     style = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": GREY}
     for ax, measure in zip(axes, measures, strict=True):
         rows = frame[frame["measure"] == measure].set_index(["encoder", "strategy"]).loc[keys]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from hybridlib.companion.questions.noise import CLEAN
 from hybridlib.companion.questions.shared import Function
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import INTERVAL, LOOKS, captioned, marks, new_figure, require, strategies
 
 LOW_RESOURCE = ("bn", "sw", "te")  # of TyDi QA's languages those with the smallest corpora in Table 11
 QUERY = ["strategy", "seed", "query_lang", "pool", "query_id"]
@@ -78,12 +78,9 @@ def by_noise(rows: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
     return parts
 
 
-@styled
-def noise_rates(losses: pd.DataFrame, *, measure: str, title: str = "", note: str = "") -> Figure:
+@captioned(f"Marker: macro mean over the languages of the group, moved a little apart. {INTERVAL}")
+def noise_rates(losses: pd.DataFrame, measure: str) -> Figure:
     """Draw a measure of each strategy against the share of letters hit: a column per kind of noise, a row per group.
-
-    Bars are the intervals of the frame; lines are moved a little apart so that no bar hides another. All panels share
-    their scales.
 
     Args:
         losses: of `shared.values` of OF_NOISE; what is clean stands at rate 0.
@@ -92,8 +89,7 @@ def noise_rates(losses: pd.DataFrame, *, measure: str, title: str = "", note: st
     clean = losses[(losses["statistic"] == "clean")].drop_duplicates(["group", "kind", "strategy"])
     points = pd.concat([clean.assign(rate=0.0), losses[losses["statistic"] == "noisy"]]).sort_values("rate")
     rows, columns = points["group"].unique(), [kind for kind in KINDS if kind in set(points["kind"])]
-    size = (len(rows), len(columns), 0.6 + 1.75 * len(rows))
-    figure, axes = new_figure("noise_rates", *size, title, note, sharex=True, sharey=True)
+    figure, axes = new_figure(len(rows), len(columns), 0.6 + 1.75 * len(rows), sharex=True, sharey=True)
     names, rates = strategies(points), points["rate"].unique()
     for (group, kind), ax in zip(((group, kind) for group in rows for kind in columns), axes.flat, strict=True):
         for i, name in enumerate(names):

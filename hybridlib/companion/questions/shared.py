@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hybridlib import statistics
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, marks, new_figure, require, styled
+from hybridlib.companion.report.drawing import LOOKS, captioned, label_rows, marks, new_figure, require
 from hybridlib.companion.report.summaries import PAIRS
+from hybridlib.statistics import ClusterSums, cell_means, cluster_sums, difference, holm, interval_of
 
 NDCG, RECALL = "ndcg@10", "recall@100"
 CONTRAST = ["a", "b", "difference", "low", "high", "seed_min", "seed_max"]
@@ -44,9 +44,10 @@ def means(parts: Mapping[str, pd.DataFrame], column: str, measures: Sequence[str
     Returns:
         `column`, strategy, alpha, measure, mean, low, high, sd, n_seeds, n_queries.
     """
-    frames = [summaries.summary(rows, (), measures=measures).assign(**{column: name}) for name, rows in parts.items()]
-    frame = pd.concat(frames, ignore_index=True)
-    return frame[frame["subset"] == "all"].drop(columns=["setting", "subset"]).set_index(column).reset_index()
+    by = ["strategy", "alpha"]
+    return pd.concat(
+        {name: summaries.intervals(rows, by, measures) for name, rows in parts.items()}, names=[column]
+    ).reset_index(column)
 
 
 def compare(
@@ -67,7 +68,7 @@ def compare(
         if present:
             frames.append(summaries.compare(rows, (), pairs=present, measures=measures).assign(**{column: name}))
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[column, *COMPARISON])
-    return frame.assign(p_holm=statistics.holm(frame["p"].astype(float)))[[column, *COMPARISON]]
+    return frame.assign(p_holm=holm(frame["p"].astype(float)))[[column, *COMPARISON]]
 
 
 def values(
@@ -87,9 +88,9 @@ def values(
     lines = []
     for key, rows in parts.items():
         for strategy, part in rows.groupby("strategy", observed=True):
-            sums = statistics.cluster_sums(part, measure, cell=cell)
+            sums = cluster_sums(part, measure, cell=cell)
             for name, function in functions.items():
-                lines.append((*key, strategy, name, *statistics.interval_of(sums, function)))
+                lines.append((*key, strategy, name, *interval_of(sums, function)))
     return pd.DataFrame(lines, columns=[*columns, "strategy", "statistic", "value", "low", "high"])
 
 
@@ -100,22 +101,29 @@ def contrasts(
 
     Returns:
         `columns`, statistic and CONTRAST; seed_min and seed_max: the differences of single seeds.
+
+    Raises:
+        ValueError: a and b were not measured on the same queries.
     """
-    lines, cell = [], ["side", *cell]
+    lines = []
     for key, rows in parts.items():
-        for name, function in functions.items():
-            for pair in PAIRS:
-                both = rows.assign(side=rows["strategy"].astype(str).map({pair[0]: 0, pair[1]: 1}))  # a's cells first
-                both = both[both["side"].notna()]
-                if both["side"].nunique() < 2:
-                    continue
-                sums = [statistics.cluster_sums(part, measure, cell=cell) for _, part in both.groupby("seed")]
-                seeds = [_gap(function, statistics.cell_means(of_seed).to_numpy()[None])[0] for of_seed in sums]
-                interval = statistics.interval_of(
-                    statistics.cluster_sums(both, measure, cell=cell), partial(_gap, function)
-                )
-                lines.append((*key, name, *pair, *interval, min(seeds), max(seeds)))
+        for pair in PAIRS:
+            if not set(pair) <= set(rows["strategy"]):
+                continue
+            both = _beside(rows, pair, measure, cell)
+            of_seeds = [cell_means(_beside(part, pair, measure, cell)) for _, part in rows.groupby("seed")]
+            for name, function in functions.items():
+                gap = partial(_gap, function)
+                seeds = [gap(means.to_numpy()[None])[0] for means in of_seeds]
+                lines.append((*key, name, *pair, *interval_of(both, gap), min(seeds), max(seeds)))
     return pd.DataFrame(lines, columns=[*columns, "statistic", *CONTRAST])
+
+
+def _beside(rows: pd.DataFrame, pair: tuple[str, str], measure: str, cell: list) -> ClusterSums:
+    """The cells of strategy a, then those of b; ValueError unless both were measured on the same queries."""
+    a, b = (cluster_sums(rows[rows["strategy"] == strategy], measure, cell=cell) for strategy in pair)
+    counts = difference(a, b).counts
+    return ClusterSums(np.hstack([a.sums, b.sums]), np.hstack([counts] * 2), a.clusters, a.cells.append(b.cells))
 
 
 def _gap(function: Function, means: np.ndarray) -> np.ndarray:
@@ -128,32 +136,26 @@ def _gap(function: Function, means: np.ndarray) -> np.ndarray:
 
 
 def row_panels(
-    name: str, panels: Sequence[str], labels: Sequence[str], edges: Collection[int], title: str, note: str, **options
+    panels: Sequence[str], labels: Sequence[str], edges: Iterable[int], **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of panels side by side that have the same rows, the first on top, and its axes.
-
-    Args:
-        labels: of the rows.
-        edges: rows before which a line is drawn.
-        options: for `drawing.new_figure`.
-    """
-    figure, (axes,) = new_figure(name, 1, len(panels), 0.9 + 0.26 * len(labels), title, note, sharey=True, **options)
+    """A figure of panels side by side with the same labelled rows, a line before those of `edges`, and its axes."""
+    figure, (axes,) = new_figure(1, len(panels), 0.9 + 0.26 * len(labels), sharey=True, **options)
     for ax, panel in zip(axes, panels, strict=True):
+        label_rows(ax, labels, above=0.6)
         ax.set_title(panel)
-        ax.grid(axis="y", visible=False)
         for edge in edges:
             ax.axhline(edge - 0.5, color="0.5", linewidth=0.6)
-    axes[0].set_yticks(range(len(labels)), labels)
-    axes[0].set_ylim(len(labels) - 0.5, -0.6)
     return figure, axes
 
 
-@styled
-def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "", note: str = "") -> Figure:
+@captioned(
+    "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap interval, "
+    "queries of all seeds together. Dots: least and largest difference of single seeds."
+)
+def differences(frame: pd.DataFrame, sides: Mapping[str, str]) -> Figure:
     """Draw differences between strategies a and b: a panel per value, a row per pair and group, a line at 0.
 
-    Bars are the intervals of the frame, small dots the least and largest difference of single seeds. The marker is that
-    of the strategy that is not in all rows. One scale for all panels.
+    The marker is that of the strategy that is not in all rows. One scale for all panels.
 
     Args:
         frame: value (the panel), group and CONTRAST.
@@ -166,7 +168,7 @@ def differences(frame: pd.DataFrame, *, sides: Mapping[str, str], title: str = "
     labels = [f"{group}: {NAMES[a]} - {NAMES[b]}" for group, a, b in rows]
     groups = rows.get_level_values("group")
     edges = np.flatnonzero(groups[1:] != groups[:-1]) + 1
-    figure, axes = row_panels("differences", panels, labels, edges, title, note, sharex=True)
+    figure, axes = row_panels(panels, labels, edges, sharex=True)
     for ax, panel in zip(axes, panels, strict=True):
         part = frame[frame["value"] == panel]
         places = rows.get_indexer(pd.MultiIndex.from_frame(part[["group", "a", "b"]]))
