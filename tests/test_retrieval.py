@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
 from collections_made import beir_folder, exact_search, json_lines, rank_run, read_qrels, read_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +22,7 @@ from hybridlib.__main__ import main
 from hybridlib.companion.search import measure, sources
 from hybridlib.companion.search.collection import Collection
 from hybridlib.companion.search.search import Hits
-from hybridlib.corpora import Benchmark, ParallelPairs
-from hybridlib.evaluation import evaluate_vectors
+from hybridlib.corpora import ParallelPairs
 
 IDS = ["a", "b", "c", "d", "é", "f#1", "Z"]
 
@@ -230,29 +228,6 @@ def test_the_command_searches_measures_and_writes_trec_files(tmp_path, monkeypat
     assert theirs[ir_measures.nDCG @ 10] == pytest.approx(ours["ndcg@10"].mean(), abs=1e-6)
     assert theirs[ir_measures.AP] == pytest.approx(ours["map"].mean(), abs=1e-6)
     assert ours["ndcg@10"].mean() > 0.1  # by chance .03
-
-
-def test_lareqas_map_at_20_by_hand():
-    """One question with relevant candidates at ranks 1, 20 and 21 of the pool: (1/1 + 2/20 + 0) / 3; without a cutoff
-    the third adds 3/21."""
-    candidates = [(f"en:{i:04}:000", "en", f"text {i}") for i in range(30)]
-    scores = np.linspace(1, 0, 30)  # candidate i has rank i + 1
-    relevant = pa.table(
-        {
-            "query_id": ["en:q"] * 3,
-            "candidate_id": [candidates[i][0] for i in (0, 19, 20)],
-            "gain": [1, 1, 1],
-        }
-    )
-    queries = {"query_id": ["en:q"], "lang": ["en"], "question_id": ["q"], "cluster": ["q"], "text": ["?"]}
-    names = ("candidate_id", "lang", "text")
-    table = pa.table([pa.array(column) for column in zip(*candidates, strict=True)], names=list(names))
-    benchmark = Benchmark.build("hand", ["en"], pa.table(queries), table, relevant)
-    vectors = torch.tensor(np.stack([scores, np.sqrt(1 - scores**2)], axis=1), dtype=torch.float32)
-    rows = evaluate_vectors(benchmark, torch.tensor([[1.0, 0.0]]), vectors, measures=("map@20", "map")).rows
-    mono = rows[rows["setting"] == "mono"].iloc[0]
-    assert mono["map@20"] == pytest.approx((1 + 2 / 20) / 3)
-    assert mono["map"] == pytest.approx((1 + 2 / 20 + 3 / 21) / 3)
 
 
 # Published for all-MiniLM-L6-v2: embeddings-benchmark/mtebpaper at 28debbe59f00719389cc2a42e630aa31ea8cdfee,

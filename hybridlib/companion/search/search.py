@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +90,11 @@ def search(
         raise ValueError(f"k is {k} and shard_size {shard_size}: give at least 1")
     if not len(corpus):
         raise ValueError("the corpus has no passages")
-    default_tokens = CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS
-    encoding = {"batch_tokens": batch_tokens or default_tokens, "dtype": dtype}
+    tokens = batch_tokens or (CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS)
+    encoding = {"batch_tokens": tokens, "dtype": dtype}
     settings = {"k": k, "shard_size": shard_size, "score_dtype": score_dtype, **encoding}
     about, processes = _described(corpus, encoder, queries, settings), all_processes(encoder.device)
-    key = _digest(about)
-    home = Path(folder) / key[:16]
+    home = Path(folder) / (key := _digest(about))[:16]
     shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
     mine = list(shards)[processes.process_index :: processes.num_processes]
     lacking = [start for start in mine if _read_shard(shards[start], key) is None]
@@ -102,10 +102,10 @@ def search(
         write_json(home / "search.json", about)
     if lacking:
         vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(encoder.device)
+        encode = partial(encoder.encode, prefix=encoder.passage_prefix, **encoding)
+        best = partial(top_k, vectors, k=k, score_dtype=score_dtype)
     for start in tqdm(lacking, unit="shard", disable=not (progress and processes.is_main_process)):
-        texts = corpus.texts(start, min(start + shard_size, len(corpus)))
-        scores, rows = _search_shard(encoder, vectors, texts, start, k, encoding, score_dtype)
-        _write_shard(shards[start], key, scores, rows)
+        _write_shard(shards[start], key, *_search_shard(corpus.texts(start, start + shard_size), start, encode, best))
     processes.wait_for_everyone()
     return _with_ids(*_merged(shards.values(), key, len(queries), k), corpus)
 
@@ -113,22 +113,14 @@ def search(
 # ---- shards
 
 
-def _search_shard(
-    encoder: Encoder,
-    queries: torch.Tensor,
-    texts: list[str],
-    start: int,
-    k: int,
-    encoding: dict,
-    score_dtype: torch.dtype,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _search_shard(texts: list[str], start: int, encode: Callable, best: Callable) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k best of the passages whose texts these are; every distinct text is encoded and scored once."""
     group, distinct = pd.factorize(np.array(texts, dtype=object), use_na_sentinel=False)
     try:
-        vectors = encoder.encode(list(distinct), prefix=encoder.passage_prefix, **encoding)
+        vectors = encode(list(distinct))
     except ValueError as error:
         raise ValueError(f"passages {start} to {start + len(texts)}: {error}") from error
-    scores, groups = (table.cpu() for table in top_k(queries, vectors, k, score_dtype=score_dtype))
+    scores, groups = (table.cpu() for table in best(vectors))
     if len(distinct) < len(texts):
         scores, groups = _members(scores, groups, group)
     return scores, torch.where(groups < 0, -1, groups + start)
@@ -140,10 +132,10 @@ def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> t
     member_scores, rows = no_hits(*groups.shape, groups.device)
     for query, (line, hits) in enumerate(zip(scores.numpy(), groups.numpy(), strict=True)):
         parts = [members[hit] for hit in hits if hit >= 0]
-        found = np.concatenate(parts)[: groups.shape[1]]
-        rows[query, : len(found)] = torch.from_numpy(found)
+        places = slice(min(sum(map(len, parts)), groups.shape[1]))
+        rows[query, places] = torch.from_numpy(np.concatenate(parts)[places])
         repeated = np.repeat(line[: len(parts)], [len(part) for part in parts])
-        member_scores[query, : len(found)] = torch.from_numpy(repeated[: len(found)])
+        member_scores[query, places] = torch.from_numpy(repeated[places])
     return member_scores, rows
 
 
