@@ -8,9 +8,9 @@ the texts are smaller: a few made-up words, about 20 bytes where mMARCO's passag
 
 The corpus is written by `write_pairs` in one process and opened in a fresh one, which builds every sampler and draws
 batches with their texts; before, the files are dropped from the page cache where the system allows it. Memory is what
-Linux calls RssAnon: what a process holds beyond mapped files. The growth is counted from after the imports. Then another
-process takes English batches with their token ids; the tokenizer is a toy (a token per digit), so its speed says little
-about a real one.
+Linux calls RssAnon: what a process holds beyond mapped files. The growth is counted from after the imports. Another
+process then takes English batches with their token ids; the tokenizer is a toy (a token per digit), so its speed says
+little about a real one.
 """
 
 from __future__ import annotations

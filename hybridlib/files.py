@@ -102,20 +102,15 @@ def local_or_hub(
 # ---- reading; a ValueError names the file, the line and what to do
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number (from 1) and content of each line, uncompressed if the file's name ends in .gz."""
-    number = 0
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-        try:
-            for number, line in enumerate(stream, 1):
-                yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}, after line {number}: torn or no gzip file ({error}); get it again") from error
+_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_bytes(path: Path) -> bytes:
     """Content of a file, uncompressed if its name ends in .gz."""
-    return b"".join(line for _, line in _lines(path)) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except _TORN as error:
+        raise ValueError(f"{path}: torn or no gzip file ({error}); get it again") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -154,9 +149,14 @@ def read_json(path: Path) -> Any:
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line number (from 1) and value of each line of a .jsonl or .jsonl.gz file, one at a time, without blank lines."""
-    for number, line in _lines(path):
-        if line.strip():
-            yield number, parse_json(line.rstrip(), path, number)
+    number = 0
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, parse_json(line.rstrip(), path, number)
+        except _TORN as error:
+            raise ValueError(f"{path}, after line {number}: torn or no gzip file ({error}); get it again") from error
 
 
 # ---- downloads

@@ -1,9 +1,9 @@
 """Uncertainty over clusters: 95 % intervals, paired tests, Holm's correction, wins and losses.
 
 The unit of resampling is the cluster: the paragraph or subject of a query, else the query. A cluster is drawn or
-swapped in all languages at once: one question in 11 languages is not 11 questions. A cell is a query
-language and the pool that is searched. The statistic is the macro mean: the mean over cells of each cell's mean over its queries. Sums and counts
-per cluster and cell are enough to compute it.
+swapped in all languages at once: one question in 11 languages is not 11 questions. A cell is a query language and the
+pool that is searched. The statistic is the macro mean: the mean over cells of each cell's mean over its queries. Sums
+and counts per cluster and cell are enough to compute it.
 """
 
 from __future__ import annotations

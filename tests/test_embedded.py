@@ -19,7 +19,7 @@ from babel import localedata
 from babel.core import get_global
 
 from hybridlib.companion.sources.embedded.corpus import LANGUAGES, TRAINED, build_corpus, train_tokenizer
-from hybridlib.companion.sources.embedded.texts import parse_templates
+from hybridlib.companion.sources.embedded.texts import checked_templates
 
 FOLDER = files("hybridlib.companion.sources.embedded") / "templates"
 TEMPLATES = {lang: tomllib.loads((FOLDER / f"{lang}.toml").read_text("utf-8")) for lang in LANGUAGES}
@@ -386,7 +386,7 @@ def test_faulty_templates_are_named(change, message):
     content = copy.deepcopy(TEMPLATES["en"])
     change(content)
     with pytest.raises(ValueError, match=message):
-        parse_templates(content, "en.toml")
+        checked_templates(content, "en.toml")
 
 
 def test_tokenizer_knows_every_language(corpus):

@@ -89,7 +89,7 @@ def test_torn_gzip(tmp_path, change):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(change(gzip.compress(b'{"a": 1}\n' * 10)))
     for read in (read_bytes, lambda path: list(read_json_lines(path))):
-        with pytest.raises(ValueError, match=r"a.jsonl.gz, after line \d+: torn or no gzip file"):
+        with pytest.raises(ValueError, match=r"a.jsonl.gz(, after line \d+)?: torn or no gzip file"):
             read(path)
 
 

@@ -19,7 +19,7 @@ from hybridlib.companion.experiment.profiles import PretrainedSettings
 from hybridlib.companion.experiment.runs import RunStore
 from hybridlib.companion.sources.filters import TextLimits
 from hybridlib.companion.sources.leakage import protect
-from hybridlib.companion.sources.table9 import SOURCES, find, prepare
+from hybridlib.companion.sources.table9 import SOURCES, find, load, report
 from hybridlib.companion.sources.translation import Translator, translate_pairs
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
@@ -153,10 +153,8 @@ class PretrainedTexts:
 
     def _make_data(self, folder: Path, name: str, limits: TextLimits, options: dict) -> None:
         protected = protect(self.settings.leakage) if self.settings.leakage else None
-        (prepared,) = prepare([name], folder, limits=limits, protected=protected, **options)
-        if prepared.problem:
-            raise OSError(prepared.problem)
-        print("\n".join(prepared.lines()), flush=True)
+        load(name, folder / name, limits=limits, protected=protected, **options)
+        print(report(name, folder / name), flush=True)
 
     def _translated(self, name: str) -> Path:
         """Folder of a data set's pairs, with the languages that it lacks and that the settings want."""
@@ -171,5 +169,5 @@ class PretrainedTexts:
 
     def _make_translation(self, folder: Path, pairs: ParallelPairs, languages: list[str]) -> None:
         translator = Translator.load(self.settings.translator, dtype=self.search_dtype)
-        made = translate_pairs(pairs, languages, folder, translator)
-        print(made.counts.to_string(index=False), flush=True)
+        _, counts = translate_pairs(pairs, languages, folder, translator)
+        print(counts.to_string(index=False), flush=True)

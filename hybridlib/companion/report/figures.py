@@ -46,12 +46,8 @@ def quality(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     if len(alphas) > 1:
         raise ValueError(f"summary has hybrid with several alphas, {alphas.tolist()}; keep one, or draw mixing_ratio")
     panels = {setting: words for setting, words in SETTINGS.items() if setting in set(means["setting"])}
-    figure = _strategy_panels("setting", panels, means, single)
-    if len(alphas) and alphas[0] != 0.5:
-        ax, hybrid = figure.axes[0], LOOKS["hybrid"].label
-        labels = [label.get_text() for label in ax.get_yticklabels()]
-        ax.set_yticklabels([f"{label}\nalpha {alphas[0]:g}" if label == hybrid else label for label in labels])
-    return figure
+    shown = f"\nalpha {alphas[0]:g}" if len(alphas) and alphas[0] != 0.5 else ""
+    return _strategy_panels("setting", panels, means, single, beside_hybrid=shown)
 
 
 @captioned(f"Marker: macro mean over pairs of languages. {INTERVAL}")
@@ -62,25 +58,24 @@ def shared_script(frame: pd.DataFrame) -> Figure:
     """
     require(frame, "frame", ["strategy", "group", *SPAN])
     groups = sorted(frame["group"].unique(), reverse=True)
-    return _strategy_panels("group", dict(zip(groups, groups, strict=True)), frame, pd.DataFrame())
+    return _strategy_panels("group", dict(zip(groups, groups, strict=True)), frame, frame[:0].assign(value=0.0))
 
 
-def _strategy_panels(column: str, panels: Mapping[str, str], means: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """A panel per value of a column, which has a heading in `panels`; in it a row per strategy. One scale."""
-    names = strategies(means)
+def _strategy_panels(
+    column: str, panels: Mapping[str, str], means: pd.DataFrame, seeds: pd.DataFrame, beside_hybrid: str = ""
+) -> Figure:
+    """A panel per value of a column, with its heading; in it a row per strategy. One scale."""
+    names, text = strategies(means), {"textcoords": "offset points", "ha": "center", "fontsize": 7}
     figure, axes = new_figure(1, len(panels), 0.75 + 0.42 * len(names), sharex=True, sharey=True)
     for ax, (panel, heading) in zip(axes[0], panels.items(), strict=True):
-        label_rows(ax, [LOOKS[strategy].label for strategy in names], above=0.6)
+        label_rows(ax, [LOOKS[name].label + (beside_hybrid if name == "hybrid" else "") for name in names], above=0.6)
         for place, strategy in enumerate(names):
-            own, single = (
-                frame[(frame[column] == panel) & (frame["strategy"] == strategy)] if len(frame) else frame
-                for frame in (means, seeds)
-            )
-            dots = (np.full(len(single), place + 0.27), single["value"]) if len(single) else None
+            keys = {column: panel, "strategy": strategy}
+            own, single = (frame[(frame[list(keys)] == list(keys.values())).all(axis=1)] for frame in (means, seeds))
+            dots = (np.full(len(single), place + 0.27), single["value"])
             marks(ax, own, np.full(len(own), place), LOOKS[strategy], seeds=dots)
             for mean in own["mean"].dropna():
-                style = {"textcoords": "offset points", "ha": "center", "fontsize": 7}
-                ax.annotate(f"{mean:.3f}", (mean, place), (0, 5), **style)
+                ax.annotate(f"{mean:.3f}", (mean, place), (0, 5), **text)
         ax.set(xlabel=MEASURES["map"])
         ax.set_title(heading)
         ax.margins(x=0.14)

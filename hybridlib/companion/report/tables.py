@@ -139,7 +139,7 @@ def _check_alike(labels: pd.DataFrame) -> None:
     if (twice := labels["seed"].duplicated(keep=False)).any():
         first, second, *_ = labels.index[twice]
         raise ValueError(f"{first} and {second} hold the same strategy and seed; give one of them")
-    for name, values in labels.reindex(columns=ALIKE).astype(str).items():
+    for name, values in labels.reindex(columns=ALIKE).map(str).items():
         for other in values.index[values != values.iloc[0]]:
             words = f"{labels.index[0]} and {other} differ in {name}, not only in the seed"
             raise ValueError(f"{words}; make two tables of them")

@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,7 @@ def search(
     Memory: the texts of a shard, its vectors, and about 50 bytes per query and hit.
 
     Args:
-        corpus: its texts get the encoder's passage_prefix.
-        queries: get its query_prefix.
+        corpus, queries: their texts get the encoder's passage_prefix and query_prefix.
         folder: for <key>/, the shards of these arguments; all processes must see it.
         shard_size: passages that are read, encoded and written together; what a killed run repeats.
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
@@ -90,13 +90,11 @@ def search(
         raise ValueError(f"k is {k} and shard_size {shard_size}: give at least 1")
     if not len(corpus):
         raise ValueError("the corpus has no passages")
-    default_tokens = CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS
-    encoding = {"batch_tokens": batch_tokens or default_tokens, "dtype": dtype}
-    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries)), "k": k}
-    about |= {"encoder": _encoder_hash(encoder), "shard_size": shard_size, "score_dtype": str(score_dtype)}
-    about |= {name: str(value) for name, value in encoding.items()} | {"torch": torch.__version__, "recipe": RECIPE}
-    key, processes = _digest(about), all_processes(encoder.device)
-    home = Path(folder) / key[:16]
+    tokens = batch_tokens or (CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS)
+    encoding = {"batch_tokens": tokens, "dtype": dtype}
+    settings = {"k": k, "shard_size": shard_size, "score_dtype": score_dtype, **encoding}
+    about, processes = _described(corpus, encoder, queries, settings), all_processes(encoder.device)
+    home = Path(folder) / (key := _digest(about))[:16]
     shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
     mine = list(shards)[processes.process_index :: processes.num_processes]
     lacking = [start for start in mine if _read_shard(shards[start], key) is None]
@@ -104,10 +102,10 @@ def search(
         write_json(home / "search.json", about)
     if lacking:
         vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(encoder.device)
+        encode = partial(encoder.encode, prefix=encoder.passage_prefix, **encoding)
+        best = partial(top_k, vectors, k=k, score_dtype=score_dtype)
     for start in tqdm(lacking, unit="shard", disable=not (progress and processes.is_main_process)):
-        texts = corpus.texts(start, min(start + shard_size, len(corpus)))
-        scores, rows = _search_shard(encoder, vectors, texts, start, k, encoding, score_dtype)
-        _write_shard(shards[start], key, scores, rows)
+        _write_shard(shards[start], key, *_search_shard(corpus.texts(start, start + shard_size), start, encode, best))
     processes.wait_for_everyone()
     return _with_ids(*_merged(shards.values(), key, len(queries), k), corpus)
 
@@ -115,22 +113,14 @@ def search(
 # ---- shards
 
 
-def _search_shard(
-    encoder: Encoder,
-    queries: torch.Tensor,
-    texts: list[str],
-    start: int,
-    k: int,
-    encoding: dict,
-    score_dtype: torch.dtype,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _search_shard(texts: list[str], start: int, encode: Callable, best: Callable) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k best of the passages whose texts these are; every distinct text is encoded and scored once."""
     group, distinct = pd.factorize(np.array(texts, dtype=object), use_na_sentinel=False)
     try:
-        vectors = encoder.encode(list(distinct), prefix=encoder.passage_prefix, **encoding)
+        vectors = encode(list(distinct))
     except ValueError as error:
         raise ValueError(f"passages {start} to {start + len(texts)}: {error}") from error
-    scores, groups = (table.cpu() for table in top_k(queries, vectors, k, score_dtype=score_dtype))
+    scores, groups = (table.cpu() for table in best(vectors))
     if len(distinct) < len(texts):
         scores, groups = _members(scores, groups, group)
     return scores, torch.where(groups < 0, -1, groups + start)
@@ -138,18 +128,14 @@ def _search_shard(
 
 def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Replace hits (Q, k) among groups by hits among their members; `group` is that of each member."""
-    k = groups.shape[1]
-    sizes = torch.from_numpy(np.bincount(group))
-    starts = sizes.cumsum(0) - sizes
-    members = torch.from_numpy(np.argsort(group, kind="stable"))
+    members = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1])
     member_scores, rows = no_hits(*groups.shape, groups.device)
-    for query, (line, hits) in enumerate(zip(scores, groups, strict=True)):
-        hits = hits[hits >= 0]
-        count = sizes[hits].clamp(max=k)
-        within = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
-        found = members[starts[hits].repeat_interleave(count) + within][:k]
-        rows[query, : len(found)] = found
-        member_scores[query, : len(found)] = line[: len(hits)].repeat_interleave(count)[:k]
+    for query, (line, hits) in enumerate(zip(scores.numpy(), groups.numpy(), strict=True)):
+        parts = [members[hit] for hit in hits if hit >= 0]
+        places = slice(min(sum(map(len, parts)), groups.shape[1]))
+        rows[query, places] = torch.from_numpy(np.concatenate(parts)[places])
+        repeated = np.repeat(line[: len(parts)], [len(part) for part in parts])
+        member_scores[query, places] = torch.from_numpy(repeated[places])
     return member_scores, rows
 
 
@@ -158,8 +144,8 @@ def _write_shard(path: Path, key: str, scores: torch.Tensor, rows: torch.Tensor)
         with replace_file(path) as new, new.open("wb") as file:
             np.savez(file, key=np.array(key), scores=scores.numpy(), rows=rows.numpy())
     except OSError as error:
-        reason = f"{path}: not written ({error.strerror or error}); make room or choose another folder and start again"
-        raise OSError(error.errno, f"{reason}: what is finished stays") from error
+        advice = "make room or choose another folder and start again: what is finished stays"
+        raise OSError(error.errno, f"{path}: not written ({error.strerror or error}); {advice}") from error
 
 
 def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -194,10 +180,8 @@ def _merged(paths: Iterable[Path], key: str, queries: int, k: int) -> tuple[torc
 def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hits:
     """Order the hits by score, then by id, both descending (as Python compares texts)."""
     known, place = np.unique(rows.numpy(), return_inverse=True)
-    ids = np.array(["", *corpus.ids_at(known[known >= 0])], dtype=object)[int(known[0] >= 0) :]
-    place = place.reshape(rows.shape)
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[np.argsort(ids)] = np.arange(len(ids))
+    ids, place = corpus.ids_at(known), place.reshape(rows.shape)
+    rank = np.argsort(np.argsort(ids))
     order = np.lexsort((-rank[place], -scores.numpy()), axis=1)
     place = np.take_along_axis(place, order, axis=1)
     return Hits(known[place], np.take_along_axis(scores.numpy(), order, axis=1), ids[place])
@@ -206,16 +190,18 @@ def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hit
 # ---- what decides a result
 
 
-def _encoder_hash(encoder: Encoder) -> str:
-    """SHA-256 of all that decides a text's vector."""
+def _described(corpus: Passages, encoder: Encoder, queries: Sequence[str], settings: dict) -> dict:
+    """All that decides the shards; of the encoder what decides a text's vector."""
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    about |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
-    config = {**encoder.backbone.config.to_dict(), "_name_or_path": None}
-    return _digest({**about, "dense": str(encoder.dense), "config": config})
+    vectors = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    vectors |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
+    vectors |= {"dense": str(encoder.dense), "config": {**encoder.backbone.config.to_dict(), "_name_or_path": None}}
+    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries))}
+    about |= {"encoder": _digest(vectors), "torch": torch.__version__, "recipe": RECIPE}
+    return about | {name: str(value) for name, value in settings.items()}
 
 
 def _digest(content: dict | list) -> str:
