@@ -357,34 +357,22 @@ def test_impossible_wishes_are_named(arguments, message):
         build_corpus(**arguments)
 
 
-def _without_a_relation(content):
-    del content["relations"]["currency"]
-
-
-def _with_one_wording_twice(content):
-    content["relations"]["currency"]["questions"] = content["relations"]["currency"]["questions"][:2] * 2
-
-
-def _without_quotes(content):
-    content["relations"]["currency"]["questions"][0] = "What is the currency of {subject}?"
-
-
-def _with_an_unknown_name(content):
-    content["relations"]["currency"]["statements"][0] = "“{subject}”: {answer} {object}."
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("part", "wordings", "message"),
     [
-        (_without_a_relation, "en.toml: currency.questions needs 3 different wordings, not 0"),
-        (_with_one_wording_twice, "en.toml: currency.questions needs 3 different wordings, not 2"),
-        (_without_quotes, "en.toml: currency.questions: .* must have “{subject}”, with these quotation marks"),
-        (_with_an_unknown_name, "en.toml: currency.statements: .* must have answer and subject in braces, once each"),
+        ("questions", [], "en.toml: currency.questions needs 3 different wordings, not 0"),
+        ("questions", ["“{subject}”?"] * 3, "en.toml: currency.questions needs 3 different wordings, not 1"),
+        (
+            "questions",
+            ["a {subject}", "b {subject}", "c {subject}"],
+            "must have “{subject}”, with these quotation marks",
+        ),
+        ("statements", ["“{subject}”: {answer} {object}.", "x"], "must have answer and subject in braces, once each"),
     ],
 )
-def test_faulty_templates_are_named(change, message):
+def test_faulty_templates_are_named(part, wordings, message):
     content = copy.deepcopy(TEMPLATES["en"])
-    change(content)
+    content["relations"]["currency"][part] = wordings
     with pytest.raises(ValueError, match=message):
         checked_templates(content, "en.toml")
 

@@ -173,13 +173,6 @@ def test_long_sentences_are_cut(translator):
     assert translator.translate([text], target="de", settings=settings)[0]
 
 
-def test_beams_are_a_parameter(translator):
-    greedy, beams = (
-        translator.translate(TEXTS[:8], target="de", settings=TranslationSettings(beams=beams)) for beams in (1, 3)
-    )
-    assert len(beams) == len(greedy) and beams != greedy
-
-
 def test_mistakes_are_named(translator, nllb, tmp_path):
     for options, message in (
         ({"target": "xx"}, "unknown language 'xx'"),

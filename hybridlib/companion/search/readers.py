@@ -64,8 +64,8 @@ def _known_split(group: str, split: str | None, lang: str = "") -> str:
     languages = MIRACL_PASSAGES if group.startswith("miracl") else TABLE[group].get("languages", [""])
     split = split or next(iter(splits))
     if split not in splits or lang not in languages:
-        known = f"{', '.join(splits)}; its languages are {' '.join(languages)}"
-        raise ValueError(f"{title} has no {split!r} of {lang!r}; it has {known}")
+        of, more = (f" of {lang!r}", f"; its languages are {' '.join(languages)}") if lang else ("", "")
+        raise ValueError(f"{title} has no {split!r}{of}; it has {', '.join(splits)}{more}")
     return split
 
 

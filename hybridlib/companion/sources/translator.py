@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +215,10 @@ class Translator:
             do_sample=False,
             max_new_tokens=max(most) + SPECIAL,
         )
+        end = self.tokenizer.eos_token_id
         # Each row starts with the decoder's start and the language. A row is cut at its own limit, not at the batch's.
-        return [self._up_to_end(row)[:limit] for row, limit in zip(output[:, 2:].tolist(), most, strict=True)]
+        rows = ([*takewhile(lambda token: token != end, row)] for row in output[:, 2:].tolist())
+        return [row[:limit] for row, limit in zip(rows, most, strict=True)]
 
     def _batch(self, tokens: list[list[int]], language: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T) of `language ids end`: the format of M2M-100 and, since April 2023, of NLLB-200."""
@@ -224,10 +226,6 @@ class Translator:
         ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         return ids.to(self.model.device), mask.to(self.model.device)
-
-    def _up_to_end(self, ids: list[int]) -> list[int]:
-        end = self.tokenizer.eos_token_id
-        return ids[: ids.index(end)] if end in ids else ids
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
