@@ -115,9 +115,9 @@ def reciprocal_rank(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
 
 
 def ndcg(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
-    """Normalised discounted cumulative gain (nDCG) with linear gains: sum of gain / log2(1 + rank), ideal = 1.
+    """Normalised discounted cumulative gain (nDCG), linear gains: sum of gain / log2(1 + rank), over the ideal sum.
 
-    The sum is divided by the sum of the ideal order, which ranks all entries by gain and is cut at the same k.
+    The ideal sum is that of the order which ranks all entries by gain, cut at the same k.
     Usual confusion: gains here are the judgements themselves, as in Järvelin and Kekäläinen 2002
     (doi:10.1145/582415.582418) and trec_eval's ndcg and ndcg_cut_k; others (Burges et al. 2005) use 2^gain - 1. Both
     agree for binary judgements. relevance_level does not apply here.
