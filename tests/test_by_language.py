@@ -11,7 +11,8 @@ from hybridlib.companion.report import paper, tables
 from hybridlib.companion.search import sources
 
 STRATEGIES = ("x-x-mono", "hybrid", "x-y")
-FIFTEEN = by_language.languages_of(12)
+FIFTEEN, FULL, HARD_NEGATIVES = by_language.languages_of(12), by_language.FULL, by_language.HARD_NEGATIVES
+HIGH = by_size.groups()[by_size.HIGH]
 
 
 def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tuple[str, ...] = STRATEGIES):
@@ -20,7 +21,7 @@ def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tupl
     for lang in languages:
         base = rng.uniform(0.3, 0.9, 12)
         for strategy in strategies:
-            loss = {"x-x-mono": 0.0, "hybrid": 0.1 if lang in by_size.high_resource() else 0.2, "x-y": 0.3}[strategy]
+            loss = {"x-x-mono": 0.0, "hybrid": 0.1 if lang in HIGH else 0.2, "x-y": 0.3}[strategy]
             for seed in seeds:
                 value = base - loss + 0.01 * seed * (strategy == "hybrid")
                 part = pd.DataFrame({"query_id": range(12), "ndcg@10": value, "recall@100": value})
@@ -32,14 +33,12 @@ def rows(languages: list[str], seeds: tuple[int, ...] = (0, 1), strategies: tupl
 
 
 def test_forms_are_never_mixed():
-    assert by_language.form_of(["miracl-sw", "miracl-te"]) == "full"
-    assert by_language.form_of(["miracl-hard-negatives-sw"]) == "hard-negatives"
-    assert by_language.form_of(["nfcorpus", "mr-tydi-sw"]) is None
-    assert by_language.searched(["miracl-hard-negatives-sw"]) == "MIRACL dev, hard negatives"
+    assert by_language.searched(["miracl-sw", "miracl-te"]) == FULL
+    assert by_language.searched(["miracl-hard-negatives-sw"]) == HARD_NEGATIVES
     assert by_language.searched(["a", "b", "c", "d"]) == "a, b, c and 1 more collections"
     for mixed in (["miracl-sw", "miracl-hard-negatives-te"], ["miracl-sw", "nfcorpus"]):
         with pytest.raises(ValueError, match="one benchmark"):
-            by_language.form_of(mixed)
+            by_language.searched(mixed)
 
 
 def test_table_11_counts_what_is_at_hand_and_downloads_nothing(data_folder, tmp_path, monkeypatch):
@@ -64,7 +63,7 @@ def test_table_11_counts_what_is_at_hand_and_downloads_nothing(data_folder, tmp_
 
 def test_cells_of_the_tables_are_means_over_queries_then_languages():
     frame = rows(FIFTEEN)
-    cells = by_language.table_cells(frame, base="labse", form="full")
+    cells = by_language.table_cells(frame, base="labse", where=FULL)
     beside = tables.build(paper.reported(13), cells)
     assert beside["reproduced"].notna().all() and len(beside) == 102
     of = cells[(cells["strategy"] == "hybrid") & (cells["measure"] == "ndcg@10")].set_index("language")
@@ -77,27 +76,27 @@ def test_cells_of_the_tables_are_means_over_queries_then_languages():
 
 
 def test_only_full_miracl_with_a_checkpoint_of_the_paper_fills_the_tables():
-    assert by_language.table_cells(rows(["sw"]), base=None, form="full").empty
-    assert by_language.table_cells(rows(["sw"]), base="labse", form="hard-negatives").empty
-    some = by_language.table_cells(rows(["sw", "te", "en"]), base="xlm-r", form="full")
+    assert by_language.table_cells(rows(["sw"]), base=None, where=FULL).empty
+    assert by_language.table_cells(rows(["sw"]), base="labse", where=HARD_NEGATIVES).empty
+    some = by_language.table_cells(rows(["sw", "te", "en"]), base="xlm-r", where=FULL)
     assert set(some["language"]) == {"sw", "te"}, "no mean of some languages, and no en: the tables have none"
 
 
 def test_claims_about_the_means():
-    compared = by_language.compare_means(rows([*FIFTEEN, "en"]), "full")
+    compared = by_language.compare_means(rows([*FIFTEEN, "en"]), FULL)
     assert set(zip(compared["a"], compared["b"], strict=True)) == set(by_language.CLAIMED)
-    judged = by_language.judge_means(compared, "MIRACL dev", base="xlm-r", form="full")
+    judged = by_language.judge_means(compared, FULL, "xlm-r")
     assert judged["verdict"].tolist() == ["holds"] * 4 and (judged["measured"] == "").all()
     assert judged["claim"][0] == "On MIRACL dev X-X-mono is better than hybrid, mean nDCG@10"
     assert judged["same_benchmark"][0].startswith("nDCG@10 X-X-mono - hybrid, 15 languages +0.1")
     printed = paper.reported(12, measure="ndcg@10", language="mean").set_index("strategy")["printed"]
     assert judged["paper"][0] == f"XLM-R {printed['x-x-mono']} / {printed['hybrid']}"
-    some = by_language.compare_means(rows(["sw", "te"]), "full")
-    for found, form in ((some, "full"), (compared, "hard-negatives")):
-        elsewhere = by_language.judge_means(found, "some of MIRACL", base="xlm-r", form=form)
+    some = by_language.compare_means(rows(["sw", "te"]), FULL)
+    for means, where in ((some, FULL), (compared, HARD_NEGATIVES)):
+        elsewhere = by_language.judge_means(means, where, "xlm-r")
         assert (elsewhere["same_benchmark"] == "").all() and (elsewhere["measured"] != "").all()
-    both = by_language.judge_means(compared, "MIRACL dev", base=None, form="full")
+    both = by_language.judge_means(compared, FULL, None)
     assert both["paper"].str.contains("XLM-R .*, LaBSE ").all() and (both["same_benchmark"] == "").all()
-    assert set(by_language.judge_means(compared, "nfcorpus", base=None, form=None)["paper"]) == {""}
-    nothing = by_language.judge_means(compared[:0], "MIRACL dev", base="xlm-r", form="full")
+    assert set(by_language.judge_means(compared, "nfcorpus", None)["paper"]) == {""}
+    nothing = by_language.judge_means(compared[:0], FULL, "xlm-r")
     assert set(nothing["verdict"]) == {"not run: needs encoders of these strategies"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,8 +147,9 @@ def test_good_texts_of_the_embedded_corpus_are_hardly_flagged_and_damaged_ones_a
 
 
 def test_a_few_texts_are_shown_with_their_flags():
-    sample = judge({"en": [SOURCE], "de": [GOOD["de"]], "ru": [SOURCE]})
-    assert sample["lang"].tolist() == ["de", "ru"] and sample["translated"].isna().all()
+    echo = SimpleNamespace(translate=lambda texts, *, target, source: [GOOD["de"]] if target == "de" else texts)
+    sample = judge({"en": [SOURCE], "de": ["given"], "ru": ["given"]}, echo)
+    assert sample["lang"].tolist() == ["de", "ru"] and sample["translated"].tolist() == [GOOD["de"], SOURCE]
     assert sample["flags"].tolist() == ["", "copied wrong_script"]
 
 

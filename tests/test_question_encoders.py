@@ -10,7 +10,7 @@ import pytest
 from made import encoder, parallel_corpus
 
 from hybridlib.companion.experiment.study import open_study
-from hybridlib.companion.questions import encoders
+from hybridlib.companion.questions import encoders, shared
 from hybridlib.companion.search.collection import Collection
 
 MEASURES = ["ndcg@10"]
@@ -27,28 +27,26 @@ def searched(values: dict[str, list[float]], strategy: str = "hybrid", seed: int
 def test_the_parts_of_cqadupstack_weigh_as_one_data_set_and_no_value_changes():
     values = {"nfcorpus-test": [0.2, 0.4], "cqadupstack-tex-test": [1.0], "cqadupstack-gis-test": [0.0, 0.0, 0.6]}
     rows = pd.concat([searched(values | {"msmarco-dev": [0.9]}, seed=seed) for seed in (0, 1)], ignore_index=True)
-    found = encoders.data_sets(rows)
-    assert found["ndcg@10"].equals(rows["ndcg@10"]) and found["ndcg@10"].max() == 1
-    means = encoders.by_data_set(found, MEASURES).set_index("data_set")["mean"]
+    parts = encoders.data_sets(rows)
+    means = shared.means(parts, "data_set", MEASURES).set_index("data_set")["mean"]
     assert means.to_dict() == pytest.approx(
         {"nfcorpus": 0.3, "cqadupstack": (1.0 + 0.2) / 2, "msmarco": 0.9, "average": (0.3 + 0.6) / 2}
     )
-    assert set(encoders.averaged(found)["data_set"]) == {"nfcorpus", "cqadupstack"}
-    alone = found[found["data_set"] == "msmarco"]
-    assert encoders.averaged(alone) is alone
+    assert parts["average"]["ndcg@10"].max() == 1, "no value changes"
+    alone = encoders.data_sets(rows[rows["pool"] == "msmarco-dev"])
+    assert len(alone["average"]) == len(alone["msmarco"]) == 2
 
 
 def test_differences_per_data_set_and_on_average():
     base = {"a-test": [0.1, 0.3], "b-test": [0.5, 0.5, 0.5], "msmarco-dev": [0.2]}
     rows = [searched(base, "en-en", 0), searched(base, "en-en", 1)]
     for seed, more in ((0, 0.1), (1, 0.2)):
-        rows.append(searched({"a-test": [0.1 + more, 0.3 + more]} | dict(list(base.items())[1:]), "hybrid", seed))
-    rows = encoders.data_sets(pd.concat(rows))
-    found = encoders.differences(rows, "en-en", MEASURES).set_index("data_set")
-    assert found["difference"].to_dict() == pytest.approx({"a": 0.15, "b": 0, "msmarco": 0, "average": 0.075})
-    assert found.loc["a", ["seed_min", "seed_max"]].tolist() == pytest.approx([0.1, 0.2])
-    assert list(found.index)[-1] == encoders.AVERAGE
-    assert encoders.differences(rows, "x-x", MEASURES).empty
+        rows.append(searched(base | {"a-test": [0.1 + more, 0.3 + more]}, "hybrid", seed))
+    parts = encoders.data_sets(pd.concat(rows))
+    gaps = shared.compare(parts, "data_set", [("hybrid", "en-en"), ("hybrid", "x-x")]).set_index("data_set")
+    assert gaps["difference"].to_dict() == pytest.approx({"a": 0.15, "b": 0, "msmarco": 0, "average": 0.075})
+    assert gaps.loc["a", ["seed_min", "seed_max"]].tolist() == pytest.approx([0.1, 0.2])
+    assert shared.compare(parts, "data_set", [("hybrid", "x-x")]).empty
 
 
 def test_hybrid_is_compared_with_each_encoder_by_its_name():

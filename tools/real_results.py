@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from hybridlib.companion.report import summaries
-from hybridlib.companion.report.tables import to_markdown
+from hybridlib.companion.report.tables import render
 from hybridlib.training.card import read_labels
 
 MEASURES = ["map", "recall@1", "rank_distance"]
@@ -73,7 +73,7 @@ def main() -> None:
         print(f"{path}\n")
     for name in subsets:
         print(f"{name} languages\n\n{compact(quality[quality['subset'] == name])}\n")
-    print(to_markdown(tests[tests["subset"] == "all"].round(4)))
+    print(render(tests[tests["subset"] == "all"].round(4), "md"))
     losses = curves.pivot_table(index="step", columns=["strategy", "seed"], values="loss").round(3)
     print(losses.set_axis([f"{strategy} {seed}" for strategy, seed in losses], axis=1).to_markdown())
 

@@ -86,7 +86,7 @@ class Data(Command):
         """Show or write data sets; 1 where none could be written."""
         from hybridlib.companion.sources.filters import TextLimits
         from hybridlib.companion.sources.leakage import protect
-        from hybridlib.companion.sources.table9 import SOURCES, describe, find, prepare
+        from hybridlib.companion.sources.table9 import SOURCES, describe, find, load, report
 
         if not names:
             print("\n".join(describe()))
@@ -102,9 +102,14 @@ class Data(Command):
         protected = protect(self.check_leakage) if self.check_leakage else None
         how = {"languages": self.languages, "limit": self.limit, "limits": limits, "protected": protected}
         written = 0
-        for prepared in prepare(names, self.output, **how):
-            print("\n".join(prepared.lines()), file=sys.stderr if prepared.problem else sys.stdout, flush=True)
-            written += not prepared.problem
+        for name in names:
+            try:
+                load(name, self.output / name, **how)
+            except OSError as error:
+                print(f"{name}: left out. {error}", file=sys.stderr)
+                continue
+            print(report(name, self.output / name), flush=True)
+            written += 1
         return 0 if written else 1
 
 
@@ -139,9 +144,9 @@ class Translate(Command):
         translator = Translator.load(self.model, dtype=_dtype(self.precision), **loading)
         how = {name: getattr(self, name) for name in ("source", "rows_per_shard", "keep_flagged")}
         how["settings"] = TranslationSettings(self.beams, self.max_source_tokens, batch_tokens=self.batch_tokens)
-        made = translate_pairs(pairs, self.languages, self.output, translator, progress=not self.quiet, **how)
-        print(made.counts.to_string(index=False))
-        print(f"{len(made.corpus)} pairs in {' '.join(made.corpus.languages)}: {self.output / 'corpus'}")
+        corpus, counts = translate_pairs(pairs, self.languages, self.output, translator, progress=not self.quiet, **how)
+        print(counts.to_string(index=False))
+        print(f"{len(corpus)} pairs in {' '.join(corpus.languages)}: {self.output / 'corpus'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,13 +302,13 @@ class Experiment(Command):
     strategy: list[str] | None = flag("only these (None: x-x-mono, x-y, hybrid)", choices=STRATEGIES)
     seed: list[int] | None = flag("only these of the profile's seeds")
     search: list[str] | None = flag(
-        "what each run then searches: miracl, tydiqa, beir, tatoeba, or names of `search`", metavar="NAME"
+        "what each run then searches: miracl, mr-tydi, tydiqa, tatoeba, beir, or names of `search`", metavar="NAME"
     )
 
     def run(self, parameters: Iterable[tuple[str, str]]) -> None:
         """Make the runs of the profile that are not complete, one after the other."""
-        from hybridlib.companion.experiment import searches
         from hybridlib.companion.experiment.study import open_study
+        from hybridlib.companion.search import sources
         from hybridlib.training.processes import all_processes
 
         study = open_study(self.profile, {name: _literal(text) for name, text in parameters})
@@ -311,7 +316,7 @@ class Experiment(Command):
         runs = self._runs(study)
         names = []
         for name in self.search or ():
-            names += searches.names(name, self.profile) if name in searches.BENCHMARKS else [name]
+            names += sources.names(name, self.profile) if name in sources.GROUPS else [name]
         collections = [collection for name in names for collection in study.collections(name)]  # before any training
         for run in runs:
             folder = study.train(run)
@@ -355,7 +360,7 @@ class Tables(Command):
         reproduced = tables.reproduced_cells(self.rows or [], self.base)
         for number in self.table or (1, 2):
             frame = tables.build(paper.reported(number), reproduced)
-            print(f"\nTable {number}\n{tables.to_markdown(frame)}")
+            print(f"\nTable {number}\n{tables.render(frame, 'md')}")
             for note in paper.notes(number):
                 print(f"- {note}")
             if self.output:

@@ -3,61 +3,42 @@
 XTREME-R (Ruder et al. 2021, arXiv 2104.07412) has three: LAReQA, here the study's benchmark in the multi setting with
 mAP@20; Tatoeba, the share of sentences whose nearest is the translation; Mewsli-X with mAP@20. MIRACL has nDCG@10.
 A point of the curve is named by its monolingual share: 0 is X-Y, 1 is X-X-mono, between them it is hybrid's alpha.
+A task is named by a key of MEASURES.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybridlib import statistics
-from hybridlib.companion.experiment import searches
+from hybridlib.companion.experiment.study import Study
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
 from hybridlib.companion.report.claims import NAMES
-from hybridlib.companion.report.drawing import LOOKS, SPAN, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import INTERVAL, SPAN, captioned, new_figure, require
+from hybridlib.companion.report.figures import share_curve
 from hybridlib.companion.search import sources
 from hybridlib.companion.search.collection import Collection
 
-ACCURACY = "precision@1"  # of Tatoeba: one sentence is right, and only the nearest counts
-MEASURES = {"MIRACL": "ndcg@10", "LAReQA": "map@20", "Tatoeba": ACCURACY, "Mewsli-X": "map@20"}
+LAREQA = "LAReQA"
+MEASURES = {"MIRACL": "ndcg@10", LAREQA: "map@20", "Tatoeba": "precision@1", "Mewsli-X": "map@20"}
 PREFIXES = {"MIRACL": "miracl-", "Tatoeba": "tatoeba-", "Mewsli-X": "mewsli-x"}  # of the names of their collections
-WORDS = claims.MEASURES | {ACCURACY: "accuracy"}  # of the tasks' measures
+WORDS = claims.MEASURES | {"precision@1": "accuracy"}  # of Tatoeba: one sentence is right
 LACKING = (FileNotFoundError, ConnectionError, PermissionError)  # what loaders raise for what is not to be had
 PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"), ("x-x-mono", "x-y"))
 SHARE = "monolingual_share"
 BEST = ["task", "measure", SHARE, "mean", "behind", "low", "high", "seed_min", "seed_max", "among_the_best"]
 CURVE = ["task", "measure", "strategy", SHARE]
-LEAST = 0.05  # what a panel spans at least, so that noise is not blown up
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One task.
-
-    Attributes:
-        name: a key of MEASURES.
-        collections: what is searched; none: the study's benchmark.
-    """
-
-    name: str
-    collections: tuple[Collection, ...] = ()
-
-    @property
-    def measure(self) -> str:
-        """What the task reports."""
-        return MEASURES[self.name]
 
 
 def tasks(
     profile: str, collections: Sequence[str] | None = None, languages: Sequence[str] | None = None
-) -> tuple[list[Task], dict[str, str]]:
-    """The tasks that can be had, LAReQA among them, and of the others why not.
+) -> tuple[dict[str, list[Collection]], dict[str, str]]:
+    """The tasks that can be had with their collections (LAReQA has none), and of the others why not.
 
     Args:
         collections: names of collections, each counted to its task, in the place of the tasks' own.
@@ -66,66 +47,64 @@ def tasks(
     Raises:
         ValueError: a collection is of none of the tasks.
     """
-    for name in collections or ():
+    why = "not asked for"
+    if collections is None:
+        collections, why = [] if profile != "paper" else ["mewsli-x"], f"not in profile {profile}"
+        collections += [name for task in ("miracl", "tatoeba") for name in sources.names(task, profile, languages)]
+    for name in collections:
         if not name.startswith(tuple(PREFIXES.values())):
             raise ValueError(f"collections: {name} is of none of the tasks {', '.join(PREFIXES)}")
-    found, lacking = [Task("LAReQA")], {}
+    loaded, lacking = {LAREQA: []}, {}
     for task, prefix in PREFIXES.items():
-        if collections is not None:
-            names = [name for name in collections if name.startswith(prefix)]
-        elif task == "Mewsli-X":
-            names = ["mewsli-x"] if profile == "paper" else []
-        else:
-            names = searches.names(task.lower(), profile, languages)
         try:
-            loaded = tuple(collection for name in names for collection in sources.load(name))
+            parts = [part for name in collections if name.startswith(prefix) for part in sources.load(name)]
         except LACKING as error:
             lacking[task] = str(error)
             continue
-        if loaded:
-            found.append(Task(task, loaded))
-        else:
-            lacking[task] = "not asked for" if collections is not None else f"not in profile {profile}"
-    return found, lacking
+        (loaded if parts else lacking)[task] = parts or why
+    return loaded, lacking
 
 
-# ---- from rows of a task to its curve; rows are those of the study, one task's
-
-
-def curve(rows: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The task's curve, and that of every single seed.
-
-    Returns:
-        CURVE, mean, low, high, sd, n_seeds, n_queries, the least share first; and CURVE, seed, value.
-    """
-    frames = []
-    for make in (summaries.summary, summaries.by_seed):
-        frame = make(rows, (), measures=(task.measure,))
-        frame = summaries.monolingual_share(frame[frame["subset"] == "all"]).assign(task=task.name)
-        frame = frame[[*CURVE, *frame.columns.drop([*CURVE, "alpha", "setting", "subset"])]]
-        frames.append(frame.sort_values(SHARE, kind="stable").reset_index(drop=True))
-    return frames[0], frames[1]
-
-
-def contrasts(rows: dict[Task, pd.DataFrame], alpha: float) -> pd.DataFrame:
-    """Compare hybrid with each end, and one end with the other; Holm's correction is over all tests of the frame.
+def rows_of(study: Study, task: str, collections: Sequence[Collection], split: str = "test") -> pd.DataFrame:
+    """Rows of all runs of the curve in a task, with SHARE and, as value, what the task reports.
 
     Args:
-        rows: of each task, with the curve's runs.
-        alpha: of hybrid; other mixtures are left out.
+        split: of the study's benchmark, where there are no collections.
+    """
+    runs, measure = study.all_runs(), MEASURES[task]
+    if collections:
+        rows = study.search_rows(runs, collections, measures=[measure])
+    else:
+        rows = study.rows(runs, split)
+        rows = rows[rows["setting"] == "multi"]
+    return summaries.monolingual_share(rows.rename(columns={measure: "value"}))
+
+
+def curve(rows: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The curve of each task, and those of every single seed; of task -> `rows_of`.
 
     Returns:
-        task, and the columns of `shared.compare`; no line for strategies that are not there.
+        task, measure, strategy, SHARE, mean, low, high, sd, n_seeds, n_queries; and task, strategy, SHARE, seed, value.
     """
-    parts = []
-    for task, part in rows.items():
-        chosen = part[(part["strategy"] != "hybrid") | np.isclose(part["alpha"].astype(float), alpha)]
-        parts.append(shared.compare(chosen, PAIRS, (task.measure,)).assign(task=task.name))
-    return shared.family(parts)[["task", *shared.COMPARISON]].drop(columns=["setting", "subset"])
+    means = summaries.monolingual_share(shared.means(rows, "task", ["value"])).sort_values(["task", SHARE])
+    means = means.assign(measure=means["task"].map(MEASURES))
+    keys = ["strategy", SHARE, "seed"]
+    seeds = [
+        statistics.macro_means(part, ["value"], by=keys).reset_index().assign(task=task) for task, part in rows.items()
+    ]
+    return means[[*CURVE, *SPAN, "sd", "n_seeds", "n_queries"]].reset_index(drop=True), pd.concat(seeds)
 
 
-def best(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """How far each share is behind the task's best one, on these very queries.
+def contrasts(rows: Mapping[str, pd.DataFrame], alpha: float) -> pd.DataFrame:
+    """Compare hybrid of this alpha with each end, and one end with the other, in each task: `shared.compare`."""
+    ends_and_alpha = [0.0, float(alpha), 1.0]
+    chosen = {task: part[np.isclose(part[[SHARE]], ends_and_alpha).any(axis=1)] for task, part in rows.items()}
+    frame = shared.compare(chosen, "task", PAIRS, ["value"])
+    return frame.assign(measure=frame["task"].map(MEASURES))
+
+
+def best(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How far each share is behind its task's best one, on these very queries; of task -> `rows_of`.
 
     The best is the one with the largest mean. Another one is among the best unless the 95 % interval of its difference
     and the difference of every seed lie below 0. The best is picked from what it is measured on, so these are no
@@ -135,22 +114,20 @@ def best(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
         a row per share, BEST: behind (share minus best, 0 or less), low, high, seed_min and seed_max of it (NaN of the
         best itself).
     """
-    points = {share: part for share, part in summaries.monolingual_share(rows).groupby(SHARE)}
-    sums = {share: statistics.cluster_sums(part, task.measure) for share, part in points.items()}
-    seeds = {share: statistics.macro_means(part, [task.measure], by=["seed"]) for share, part in points.items()}
-    means = {share: statistics.macro_mean(found) for share, found in sums.items()}
-    top = max(means, key=means.get)
     lines = []
-    for share, mean in means.items():
-        line = {"task": task.name, "measure": task.measure, SHARE: share, "mean": mean, "among_the_best": True}
-        behind = dict.fromkeys(("low", "high", "seed_min", "seed_max"), np.nan) | {"behind": 0.0}
-        if share != top:
-            interval = statistics.bootstrap_interval(statistics.difference(sums[share], sums[top]))
-            gaps = (seeds[share] - seeds[top])[task.measure]
-            behind = {"behind": interval.mean, "low": interval.low, "high": interval.high}
-            behind |= {"seed_min": gaps.min(), "seed_max": gaps.max()}
-            line["among_the_best"] = not (interval.high < 0 and gaps.max() < 0)
-        lines.append(line | behind)
+    for task, of_task in rows.items():
+        points = dict(list(of_task.groupby(SHARE)))
+        sums = {share: statistics.cluster_sums(part, "value") for share, part in points.items()}
+        means = {share: statistics.macro_mean(of_share) for share, of_share in sums.items()}
+        seeds = {share: summaries.seed_means(part, "value") for share, part in points.items()}
+        top = max(means, key=means.get)
+        for share, mean in means.items():
+            behind = [0.0, np.nan, np.nan, np.nan, np.nan, True]
+            if share != top:
+                interval = statistics.bootstrap_interval(statistics.difference(sums[share], sums[top]))
+                gaps = seeds[share] - seeds[top]
+                behind = [*interval, gaps.min(), gaps.max(), not (interval.high < 0 and gaps.max() < 0)]
+            lines.append((task, MEASURES[task], share, mean, *behind))
     return pd.DataFrame(lines, columns=BEST)
 
 
@@ -161,7 +138,7 @@ def apart(best: pd.DataFrame) -> list[tuple[str, str]]:
     return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if not sets[a] & sets[b]]
 
 
-def judge(tests: pd.DataFrame, best: pd.DataFrame, tasks: Sequence[Task], alpha: float) -> pd.DataFrame:
+def judge(tests: pd.DataFrame, best: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Judge the claims, `claims.COLUMNS`: two of each task by `claims.verdict`, and one about all of them.
 
     Of a task: X-X-mono is better than X-Y; the mixture is better than both, which does not hold if it is worse than one
@@ -172,22 +149,21 @@ def judge(tests: pd.DataFrame, best: pd.DataFrame, tasks: Sequence[Task], alpha:
         tests: of `contrasts`, at this alpha. best: of `best`, of all tasks.
     """
     lines = []
-    for task in tasks:
-        own = tests[tests["task"] == task.name]
-        ends, mixed = own[own["a"] == "x-x-mono"], _decisive(own[own["a"] == "hybrid"])
-        measure, options = WORDS[task.measure], {"needs": shared.MISSING}
-        what = f"{measure} X-X-mono - X-Y"
-        lines.append(claims.line(f"{task.name}: X-X-mono is better than X-Y", ends, what=what, **options))
-        what = f"{measure} hybrid - {''.join(NAMES[b] for b in mixed['b'])}"
-        claim = f"{task.name}: the mixture (alpha {alpha:g}) is better than X-X-mono and X-Y"
-        lines.append(claims.line(claim, mixed, what=what, **options))
+    for task in best["task"].unique():
+        of_task = tests[tests["task"] == task]
+        ends, mixed = of_task[of_task["a"] == "x-x-mono"], _decisive(of_task[of_task["a"] == "hybrid"])
+        mixture = f"{task}: the mixture (alpha {alpha:g}) is better than X-X-mono and X-Y"
+        for claim, row in ((f"{task}: X-X-mono is better than X-Y", ends), (mixture, mixed)):
+            what = "".join(f"{WORDS[MEASURES[task]]} {NAMES[a]} - {NAMES[b]}" for a, b in row[["a", "b"]].to_numpy())
+            lines.append(claims.line(claim, row, what=what, needs=shared.MISSING))
     pairs = apart(best)
     said = "; ".join(f"{a} and {b} have no best ratio in common" for a, b in pairs)
     line = dict.fromkeys(claims.COLUMNS, "") | {"claim": "The best mixing ratio differs between the tasks"}
-    line |= {"measured": said or "any two tasks have a best ratio in common"}
-    line["verdict"] = "holds" if pairs else "undecided"
     if best["task"].nunique() < 2:
-        line |= {"measured": "", "verdict": "not run: needs several tasks"}
+        line["verdict"] = "not run: needs several tasks"
+    else:
+        line["measured"] = said or "any two tasks have a best ratio in common"
+        line["verdict"] = "holds" if pairs else "undecided"
     return pd.DataFrame([*lines, line])
 
 
@@ -199,53 +175,34 @@ def _decisive(mixed: pd.DataFrame) -> pd.DataFrame:
     return mixed.loc[[highest.idxmin() if highest.min() < 0 else lowest.idxmin()]]
 
 
-# ---- figure
-
-
-@styled
-def ratio_by_task(
-    means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame, *, title: str = "", note: str = ""
-) -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these very queries and "
+    "those that are not told apart from it (95 % paired interval and all seeds). Each panel has its own scale."
+)
+def ratio_by_task(means: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame) -> Figure:
     """Draw a task's measure against the monolingual share, a panel per task with a scale of its own.
-
-    Bars are the intervals of `means` (95 %, cluster bootstrap), small dots the single seeds, rings the shares that the
-    task does not tell apart from its best.
 
     Args:
         means, seeds: of `curve`, of all tasks.
         best: of `best`: task, monolingual_share, among_the_best.
     """
     require(means, "means", [*CURVE, *SPAN])
-    require(seeds, "seeds", [*CURVE, "value"])
+    require(seeds, "seeds", ["task", "strategy", SHARE, "value"])
     require(best, "best", ["task", SHARE, "among_the_best"])
-    names = list(dict.fromkeys(means["task"]))
+    names = means["task"].unique()
     columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = new_figure("ratio_by_task", rows, columns, 0.4 + 2.3 * rows, title, note, sharex=True)
+    figure, axes = new_figure(rows, columns, 0.4 + 2.3 * rows, sharex=True)
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
     for ax, task in zip(axes.flat, names, strict=False):
-        points, dots, good = (frame[frame["task"] == task] for frame in (means, seeds, best))
-        _panel(ax, points.sort_values(SHARE), dots, good[SHARE][good["among_the_best"].astype(bool)])
+        points, dots, shares = (frame[frame["task"] == task] for frame in (means, seeds, best))
+        share_curve(ax, points, dots)
+        ringed = points[points[SHARE].isin(shares[SHARE][shares["among_the_best"].astype(bool)])]
+        ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **ring)
         ax.set_title(f"{task}: {WORDS[points['measure'].iloc[0]]}")
+        ax.set_xlim(-0.12, 1.16)
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
-    ends = {0: f"0\n{NAMES['x-y']}", 1: f"1\n{NAMES['x-x-mono']}", 0.5: f"0.5\n{NAMES['hybrid']}"}
     for ax in axes[-1]:
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], [ends.get(x, "") for x in (0, 0.25, 0.5, 0.75, 1)])
-        ax.set_xlim(-0.12, 1.16)
         ax.set_xlabel("alpha, the monolingual share")
     return figure
-
-
-def _panel(ax: Axes, points: pd.DataFrame, dots: pd.DataFrame, good: pd.Series) -> None:
-    """Draw the curve of one task; the shares of `good` are ringed."""
-    ax.plot(points[SHARE], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
-    for strategy in strategies(points):
-        part, single = (frame[frame["strategy"] == strategy] for frame in (points, dots))
-        seeds = (single[SHARE] + 0.05, single["value"])
-        marks(ax, part, part[SHARE], LOOKS[strategy], seeds=seeds, upright=True)
-    ringed = points[np.isin(points[SHARE], good)]
-    style = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "0.1", "markeredgewidth": 1}
-    ax.plot(ringed[SHARE], ringed["mean"], "o", label="_best", zorder=4, **style)
-    low, high = ax.get_ylim()
-    spare = max(0.0, LEAST - (high - low)) / 2
-    ax.set_ylim(low - spare, high + spare)

@@ -7,7 +7,7 @@ have the column encoder, and "none" is the strategy of an encoder used as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 
 from hybridlib.companion.experiment.study import Run, Study
 from hybridlib.companion.questions import shared
-from hybridlib.companion.report import summaries
 from hybridlib.companion.report.claims import MEASURES
-from hybridlib.companion.report.drawing import GREY, LOOKS, SPAN, Look, marks, new_figure, require, strategies, styled
+from hybridlib.companion.report.drawing import GREY, INTERVAL, LOOKS, SPAN, Look, captioned, marks, require
 from hybridlib.companion.search.collection import Collection
 from hybridlib.encoder import PRESETS, CheckpointError
 
@@ -31,55 +30,18 @@ FOR_RETRIEVAL = ("e5-small", "e5-base", "e5-large", "bge-m3", "gte-multilingual-
 KINDS = TRAINED, AS_IT_IS, UPPER = "trained here", "used as it is", "trained for retrieval"
 
 
-# ---- BEIR's average
+def data_sets(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of searches by data set (the pool's name without its split, CQADupStack as one), and those of AVERAGE.
 
-
-def data_sets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of searches with data_set (the pool's name without its split, CQADupStack as one) and weight.
-
-    BEIR averages over CQADupStack's parts whatever their sizes, so each part's cell weighs 1 / (number of parts).
+    BEIR averages over CQADupStack's parts whatever their sizes: each part's cell has the weight 1 / (number of parts).
+    Where there is nothing but what the average leaves out, it is over that.
     """
     names = rows["pool"].astype(str).str.replace(r"-(test|dev|train)$", "", regex=True)
     parts = names.where(names.str.startswith(f"{PARTED}-"))
-    weight = parts.isna().map({True: 1.0, False: 1 / max(1, parts.nunique())})
-    return rows.assign(data_set=names.where(parts.isna(), PARTED), weight=weight)
-
-
-def averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows (of `data_sets`) of the data sets that BEIR's average is over; all rows where there are no others."""
-    kept = rows[~rows["data_set"].isin(NOT_AVERAGED)]
-    return kept if len(kept) else rows
-
-
-def by_data_set(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """`summaries.summary` of each data set and, where several are averaged, of AVERAGE: data_set and its columns."""
-    parts = [
-        summaries.summary(part, (), measures=measures).assign(data_set=name) for name, part in _each_and_average(rows)
-    ]
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[frame["subset"] == "all"].drop(columns=["subset", "setting"])
-
-
-def differences(rows: pd.DataFrame, baseline: str, measures: Sequence[str]) -> pd.DataFrame:
-    """Each strategy minus `baseline`, per data set and on average: data_set, measure and `shared.CONTRAST`.
-
-    There is no line where `baseline` or every other strategy is missing.
-
-    Args:
-        rows: of `data_sets`.
-    """
-    pairs = [(other, baseline) for other in strategies(rows) if other != baseline]
-    parts = [shared.compare(part, pairs, measures).assign(data_set=name) for name, part in _each_and_average(rows)]
-    return pd.concat(parts, ignore_index=True)[["data_set", "measure", *shared.CONTRAST]]
-
-
-def _each_and_average(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    yield from rows.groupby("data_set")
-    if averaged(rows)["data_set"].nunique() > 1:
-        yield AVERAGE, averaged(rows)
-
-
-# ---- encoders as they are
+    rows = rows.assign(weight=parts.isna().map({True: 1.0, False: 1 / max(1, parts.nunique())}))
+    names = names.where(parts.isna(), PARTED)
+    averaged = rows[~names.isin(NOT_AVERAGED)]
+    return dict(list(rows.groupby(names))) | {AVERAGE: averaged if len(averaged) else rows}
 
 
 def beside(study: Study, names: Sequence[str] = OTHERS) -> dict[str, Study]:
@@ -93,10 +55,9 @@ def beside(study: Study, names: Sequence[str] = OTHERS) -> dict[str, Study]:
     """
     studies = {}
     for name in names:
-        change = {"checkpoint": name, "encoders": None, "pooling": None, "query_prefix": None, "passage_prefix": None}
-        if name in PRESETS and PRESETS[name].paper_prefixes:
-            change |= {"query_prefix": "", "passage_prefix": ""}
-        studies[name] = Study(replace(study.settings, **change), study.root)
+        prefix = "" if name in PRESETS and PRESETS[name].paper_prefixes else None
+        change = {"checkpoint": name, "encoders": None, "pooling": None, "query_prefix": prefix}
+        studies[name] = Study(replace(study.settings, **change, passage_prefix=prefix), study.root)
         studies[name].store = study.store
     return studies
 
@@ -112,9 +73,9 @@ def how_used(others: Mapping[str, Study]) -> pd.DataFrame:
         line = {"encoder": name, "kind": kind(name, "none"), "checkpoint": preset.repository if preset else name}
         for part in ("pooling", "query_prefix", "passage_prefix"):
             given = getattr(settings, part)
-            line[part] = given if given is not None else getattr(preset, part) if preset else "its own"
-        limits = [length for length in (settings.max_length, preset and preset.max_length) if length]
-        lines.append(line | {"max_length": str(min(limits)) if limits else "its own"})
+            line[part] = given if given is not None else getattr(preset, part, "its own")
+        limits = [length for length in (settings.max_length, getattr(preset, "max_length", None)) if length]
+        lines.append(line | {"max_length": str(min(limits, default="its own"))})
     return pd.DataFrame(lines)
 
 
@@ -149,14 +110,10 @@ def kind(encoder: str, strategy: str) -> str:
 
 
 def summary(rows: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """`summaries.summary` of each encoder: encoder, kind, and its columns but setting and subset."""
-    parts = []
-    for encoder, part in rows.groupby("encoder", observed=True):
-        frame = summaries.summary(part, (), measures=measures)
-        frame.insert(0, "encoder", encoder)
-        frame.insert(1, "kind", [kind(encoder, strategy) for strategy in frame["strategy"]])
-        parts.append(frame[frame["subset"] == "all"].drop(columns=["setting", "subset"]))
-    return pd.concat(parts, ignore_index=True)
+    """`shared.means` of each encoder, with its kind."""
+    frame = shared.means(dict(list(rows.groupby("encoder", observed=True))), "encoder", measures)
+    frame.insert(1, "kind", list(map(kind, frame["encoder"], frame["strategy"])))
+    return frame
 
 
 def compare(trained: pd.DataFrame, others: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
@@ -165,22 +122,19 @@ def compare(trained: pd.DataFrame, others: pd.DataFrame, measures: Sequence[str]
     Returns:
         encoder (what hybrid is compared with), and what `shared.compare` returns, without a and b.
     """
-    hybrid, parts = trained[trained["strategy"] == "hybrid"], []
-    for encoder, part in others.groupby("encoder") if len(others) else ():
-        both = pd.concat([hybrid, part], ignore_index=True)
-        parts.append(shared.compare(both, [("hybrid", "none")], measures).assign(encoder=encoder))
-    frame = shared.family(parts or [shared.compare(hybrid[:0], ()).assign(encoder="")])
-    return frame[["encoder", *frame.columns.drop(["encoder", "a", "b", "setting", "subset"])]]
+    hybrid = trained[trained["strategy"] == "hybrid"]
+    parts = {} if others.empty else {name: pd.concat([hybrid, part]) for name, part in others.groupby("encoder")}
+    return shared.compare(parts, "encoder", [("hybrid", "none")], measures).drop(columns=["a", "b"])
 
 
-# ---- figure
-
-
-@styled
-def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", note: str = "") -> Figure:
+@captioned(
+    f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: trained for "
+    "retrieval elsewhere. Each panel has its own scale."
+)
+def encoders(frame: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Draw each encoder in each measure, a panel per measure, a row per encoder, in groups by `kind`.
 
-    A line at the value of hybrid runs through all rows. Encoders in a group are sorted by the last measure.
+    Encoders in a group are sorted by the last measure.
 
     Args:
         frame: of `summary`.
@@ -192,22 +146,18 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], *, title: str = "", n
     last = frame[frame["measure"] == measures[-1]].sort_values("mean", ascending=False)
     order = last.sort_values("kind", key=lambda kinds: kinds.map(KINDS.index), kind="stable")
     keys, kinds = pd.MultiIndex.from_frame(order[["encoder", "strategy"]]), order["kind"].to_numpy()
-    looks = [_look(*key) for key in keys]
-    figure, axes = new_figure("encoders", 1, len(measures), 0.75 + 0.27 * len(keys), title, note, sharey=True)
-    for ax, measure in zip(axes[0], measures, strict=True):
+    looks, edges = [_look(*key) for key in keys], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
+    panels, labels = [MEASURES.get(measure, measure) for measure in measures], [look.label for look in looks]
+    figure, axes = shared.row_panels(panels, labels, edges)
+    style = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": GREY}
+    for ax, measure in zip(axes, measures, strict=True):
         rows = frame[frame["measure"] == measure].set_index(["encoder", "strategy"]).loc[keys]
         for place, (look, mean) in enumerate(zip(looks, rows["mean"], strict=True)):
             marks(ax, rows.iloc[[place]], [place], look)
-            style = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": GREY}
             ax.annotate(f"{mean:.3f}", (mean, place), (0, 4.5), **style)
             if look == LOOKS["hybrid"]:
                 ax.axvline(mean, color=look.color, linewidth=0.8, zorder=1)
-        for edge in np.flatnonzero(kinds[1:] != kinds[:-1]) + 0.5:
-            ax.axhline(edge, color="0.2", linewidth=0.6)
-        ax.set(title=MEASURES.get(measure, measure), xlim=(0, 1.15 * rows["high"].max()))
-        ax.grid(axis="y", visible=False)
-    axes[0][0].set_yticks(range(len(keys)), [look.label for look in looks])
-    axes[0][0].set_ylim(len(keys) - 0.5, -0.6)
+        ax.set_xlim(0, 1.15 * rows["high"].max())
     return figure
 
 

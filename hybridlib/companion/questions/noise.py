@@ -2,15 +2,12 @@
 
 The unit is the letter as its reader sees it: a base with its combining marks, a vowel sign, a conjunct (Unicode's
 extended grapheme cluster, UAX 29) is hit as a whole or not at all. Digits, punctuation and spaces are never touched.
-Noise is a pure function of the text and the arguments; the same seed hits at a higher rate all letters that it hits at
-a lower one, so that rates compare on the same letters.
 """
 
 from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Collection as Letters
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import regex
 
-from hybridlib.companion.search.collection import JUDGEMENTS, QUERIES, Collection
+from hybridlib.companion.search.collection import Collection
 
 KINDS = ("typos", "letters")
 CLEAN = "clean"  # the name of the variant without noise
-MARK = "#"  # stands between a query's id and its variant
+ENDING = r"#(typos|letters)-([\d.e-]+)-\d+$"  # of a noisy query's id: its variant
+Alphabet = Mapping[tuple[str, str], Sequence[str]]  # (script, case) -> letters
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,9 @@ class Variant:
             do. "letters": it becomes another letter of its script and case.
         rate: share of the letters that are hit, in expectation, from 0 to 1.
         seed: another seed hits other letters.
+
+    Raises:
+        ValueError: no such kind, or a rate outside [0, 1].
     """
 
     kind: str
@@ -41,12 +42,15 @@ class Variant:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.kind, self.rate)
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"rate must be in [0, 1], not {self.rate!r}")
 
     @property
     def name(self) -> str:
         """What the ids of its queries end with."""
-        return f"{self.kind}-{self.rate:g}-{self.seed}"
+        return f"{self.kind}-{self.rate}-{self.seed}"
 
 
 def graphemes(text: str) -> list[str]:
@@ -54,41 +58,35 @@ def graphemes(text: str) -> list[str]:
     return regex.findall(r"\X", text)
 
 
-def letters(texts: Iterable[str]) -> tuple[str, ...]:
-    """The letters that occur in texts, each once, sorted."""
-    return tuple(sorted({letter for text in texts for letter in graphemes(text) if _is_letter(letter)}))
+def alphabet(texts: Iterable[str]) -> Alphabet:
+    """The letters that occur in texts, each once, sorted, by script and case."""
+    kin: dict[tuple[str, str], list[str]] = {}
+    for letter in sorted({letter for text in texts for letter in graphemes(text) if _is_letter(letter)}):
+        kin.setdefault(_script_and_case(letter), []).append(letter)
+    return kin
 
 
-def add_noise(text: str, kind: str, rate: float, seed: int = 0, alphabet: Letters[str] = ()) -> str:
-    """The text with noise; see `Variant`.
+def add_noise(text: str, variant: Variant, letters: Alphabet) -> str:
+    """The text with noise, a pure function of the arguments.
 
-    Every letter is hit on its own with probability `rate`. Where two typos meet they may undo each other. A text all of
-    whose letters would be dropped stays as it is. Of kind "letters" a letter stays where the alphabet has no other one
-    of its script and case.
+    Every letter is hit on its own with probability `rate`; those hit at a low rate are hit at a higher one too, so that
+    rates compare on the same letters. Where two typos meet they may undo each other. A text all of whose letters would
+    be dropped stays as it is.
 
     Args:
-        alphabet: for "letters": what hit letters become, such as `letters` of all queries in the language.
-
-    Raises:
-        ValueError: no such kind, or a rate outside [0, 1].
+        letters: what hit letters become, such as the `alphabet` of all queries in the language; one stays where there
+            is no other of its script and case. Typos need none.
     """
-    _check(kind, rate)
     cells = graphemes(text)
-    rng = random.Random(f"{seed} {kind} {text}")  # by SHA-512: the same on every machine
-    draws = [(rng.random() < rate, rng.random()) for _ in cells]
-    hits = [(i, draw) for i, (hit, draw) in enumerate(draws) if hit and _is_letter(cells[i])]
-    if not hits:
-        return text
-    if kind == "letters":
-        kin = _by_kind_of_letter(alphabet)
-        for i, draw in hits:
-            others = [other for other in kin.get(_kind_of_letter(cells[i]), ()) if other != cells[i]]
-            cells[i] = _pick(others, draw) if others else cells[i]
-        return "".join(cells)
-    for i, draw in hits:
-        _slip(cells, i, draw)
-    noisy = "".join(cells)
-    return noisy if letters([noisy]) else text
+    rng = random.Random(f"{variant.seed} {variant.kind} {text}")  # by SHA-512: the same on every machine
+    for i, (hit, draw) in enumerate([(rng.random() < variant.rate, rng.random()) for _ in cells]):
+        if not hit or not _is_letter(cells[i]):
+            continue
+        if variant.kind == "typos":
+            _slip(cells, i, draw)
+        elif others := [letter for letter in letters.get(_script_and_case(cells[i]), ()) if letter != cells[i]]:
+            cells[i] = _pick(others, draw)
+    return "".join(cells) if any(map(_is_letter, cells)) else text
 
 
 def with_variants(collection: Collection, variants: Sequence[Variant]) -> Collection:
@@ -104,76 +102,45 @@ def with_variants(collection: Collection, variants: Sequence[Variant]) -> Collec
     if len(set(names)) < len(names):
         raise ValueError(f"variants: {', '.join(names)}: name each once")
     queries, judgements = collection.queries.to_pandas(), collection.judgements.to_pandas()
-    if (taken := split(queries, variants)["variant"] != CLEAN).any():
+    if (taken := queries["query_id"].str.extract(ENDING)[0].notna()).any():
         raise ValueError(f"{collection.name}: {queries['query_id'][taken].iloc[0]!r} already names a variant")
-    alphabets = {lang: letters(part["text"]) for lang, part in queries.groupby("lang")}
-    noisy_queries, noisy_judgements = [queries], [judgements]
+    alphabets = {lang: alphabet(part["text"]) for lang, part in queries.groupby("lang")}
+    tables = {"queries": [queries], "judgements": [judgements]}
     for variant in variants:
-        texts = [
-            add_noise(text, variant.kind, variant.rate, variant.seed, alphabets[lang])
-            for text, lang in zip(queries["text"], queries["lang"], strict=True)
-        ]
-        ending = MARK + variant.name
-        noisy_queries.append(queries.assign(query_id=queries["query_id"] + ending, text=texts))
-        noisy_judgements.append(judgements.assign(query_id=judgements["query_id"] + ending))
-    return replace(
-        collection,
-        name=f"{collection.name}-with-noise",
-        own=collection.own and collection.own * (1 + len(variants)),
-        queries=pa.Table.from_pandas(pd.concat(noisy_queries), QUERIES, preserve_index=False),
-        judgements=pa.Table.from_pandas(
-            pd.concat(noisy_judgements), JUDGEMENTS.append(pa.field("row", pa.int64())), preserve_index=False
-        ),
-    )
+        pairs = zip(queries["text"], queries["lang"], strict=True)
+        texts = [add_noise(text, variant, alphabets[lang]) for text, lang in pairs]
+        for name, frame in (("queries", queries.assign(text=texts)), ("judgements", judgements)):
+            tables[name].append(frame.assign(query_id=frame["query_id"] + f"#{variant.name}"))
+    changed = {
+        name: pa.Table.from_pandas(pd.concat(frames), getattr(collection, name).schema, preserve_index=False)
+        for name, frames in tables.items()
+    }
+    own = collection.own and collection.own * (1 + len(variants))
+    return replace(collection, name=f"{collection.name}-with-noise", own=own, **changed)
 
 
-def split(rows: pd.DataFrame, variants: Sequence[Variant]) -> pd.DataFrame:
+def split(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of a search of `with_variants`, the variant apart: what statistics resample is the clean query.
 
-    Args:
-        rows: with query_id and, for statistics, cluster.
-
     Returns:
-        The rows with query_id and cluster of the clean query and the columns variant (its name, or "clean"), kind
-        ("clean" too) and rate (0 for clean).
+        The rows, their query_id and cluster (where there is one) those of the clean query, with kind ("clean" where
+        there is no noise) and rate (0 for clean).
     """
-    by_name = {variant.name: variant for variant in variants}
-    ids = rows["query_id"].astype(str)
-    name = ids.str.rpartition(MARK)[2].where(ids.str.contains(MARK, regex=False), "")
-    name = name.where(name.isin(by_name), CLEAN)
-    cut = {column: _without(rows[column], name) for column in ("query_id", "cluster") if column in rows}
-    kinds = {n: variant.kind for n, variant in by_name.items()} | {CLEAN: CLEAN}
-    rates = {n: variant.rate for n, variant in by_name.items()} | {CLEAN: 0.0}
-    return rows.assign(**cut, variant=name, kind=name.map(kinds), rate=name.map(rates).astype(float))
-
-
-def _without(column: pd.Series, name: pd.Series) -> pd.Series:
-    """The column without the variant's name at its end, where it stands there."""
-    pairs = zip(column.astype(str), name, strict=True)
-    return pd.Series([value.removesuffix(MARK + ending) for value, ending in pairs], column.index)
-
-
-def _check(kind: str, rate: float) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must be in [0, 1], not {rate!r}")
+    found = rows["query_id"].astype(str).str.extract(ENDING)
+    cut = {
+        column: rows[column].astype(str).str.replace(ENDING, "", regex=True)
+        for column in {"query_id", "cluster"} & set(rows)
+    }
+    return rows.assign(**cut, kind=found[0].fillna(CLEAN), rate=found[1].astype(float).fillna(0.0))
 
 
 def _is_letter(grapheme: str) -> bool:
-    return unicodedata.category(grapheme[0])[0] == "L"
+    return unicodedata.category(grapheme[:1] or " ")[0] == "L"
 
 
-def _kind_of_letter(grapheme: str) -> tuple[str, str]:
+def _script_and_case(grapheme: str) -> tuple[str, str]:
     """Its script, the first word of the Unicode name (CYRILLIC, HIRAGANA, CJK), and its case."""
     return unicodedata.name(grapheme[0], "").partition(" ")[0].partition("-")[0], unicodedata.category(grapheme[0])
-
-
-def _by_kind_of_letter(alphabet: Iterable[str]) -> Mapping[tuple[str, str], list[str]]:
-    kin: dict[tuple[str, str], list[str]] = {}
-    for letter in sorted(set(alphabet)):
-        kin.setdefault(_kind_of_letter(letter), []).append(letter)
-    return kin
 
 
 def _slip(cells: list[str], i: int, draw: float) -> None:

@@ -6,35 +6,25 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hybridlib.companion.sources.flags import FLAGS, FlagLimits, find_flags
+from hybridlib.companion.sources.flags import FLAGS, find_flags
 from hybridlib.companion.sources.languages import scripts
-from hybridlib.companion.sources.translator import TranslationSettings, Translator
+from hybridlib.companion.sources.translator import Translator
 
 
-def judge(
-    texts: Mapping[str, Sequence[str]],
-    translator: Translator | None = None,
-    *,
-    source: str = "en",
-    settings: TranslationSettings | None = None,
-) -> pd.DataFrame:
-    """Show a few texts with their flags.
+def judge(texts: Mapping[str, Sequence[str]], translator: Translator, *, source: str = "en") -> pd.DataFrame:
+    """Translate a few texts and show them with their flags.
 
     Args:
         texts: language -> texts, the same in every language.
-        translator: None judges the texts as they are given, else its translations of those in the source language.
 
     Returns:
-        lang, source, given, translated (None without a translator), flags (joined by spaces): a row per text and
-        language other than the source's.
+        lang, source, given, translated, flags (joined by spaces): a row per text and language other than the source's.
     """
     rows = []
     for lang in (lang for lang in texts if lang != source):
-        options = {"target": lang, "source": source, "settings": settings}
-        translations = translator.translate(texts[source], **options) if translator else [None] * len(texts[source])
+        translations = translator.translate(texts[source], target=lang, source=source)
         for original, given, translated in zip(texts[source], texts[lang], translations, strict=True):
-            judged = given if translated is None else translated
-            flags = find_flags(original, judged, lang=lang, source_lang=source)
+            flags = find_flags(original, translated, lang=lang, source_lang=source)
             rows.append((lang, original, given, translated, " ".join(flags)))
     return pd.DataFrame(rows, columns=["lang", "source", "given", "translated", "flags"])
 
@@ -53,9 +43,7 @@ def damage(kind: str, source: str, text: str, foreign: str) -> str:
     return {"empty": " .", "copied": source, "repeated": loop, "length": short, "wrong_script": foreign}[kind]
 
 
-def rates(
-    texts: Mapping[str, Sequence[str]], *, source: str = "en", damage_every: int = 1, limits: FlagLimits | None = None
-) -> pd.DataFrame:
+def rates(texts: Mapping[str, Sequence[str]], *, source: str = "en", damage_every: int = 1) -> pd.DataFrame:
     """Count how often the flags are raised on good translations and on damaged ones.
 
     Args:
@@ -71,8 +59,13 @@ def rates(
     """
     rows = []
     for lang in (lang for lang in texts if lang != source):
-        options = {"lang": lang, "source_lang": source, "limits": limits}
-        good = list(zip(texts[source], texts[lang], texts[_other_script(lang, texts, source)], strict=True))
+        others = [other for other in texts if other != source and not scripts(other) & scripts(lang)]
+        if not others:
+            raise ValueError(f"texts have no language beside {source!r} in another script than {lang!r}: add one")
+        good, options = (
+            list(zip(texts[source], texts[lang], texts[others[0]], strict=True)),
+            {"lang": lang, "source_lang": source},
+        )
         alarms = sum(bool(find_flags(original, text, **options)) for original, text, _ in good)
         some = good[::damage_every]
         counts = {"lang": lang, "texts": len(good), "false alarms": alarms, "damaged": len(some)}
@@ -80,10 +73,3 @@ def rates(
             counts[kind] = sum(kind in find_flags(each[0], damage(kind, *each), **options) for each in some)
         rows.append(counts)
     return pd.DataFrame(rows)
-
-
-def _other_script(lang: str, texts: Mapping[str, Sequence[str]], source: str) -> str:
-    others = [other for other in texts if other != source and not scripts(other) & scripts(lang)]
-    if not others:
-        raise ValueError(f"texts have no language beside {source!r} in another script than {lang!r}: add one")
-    return others[0]

@@ -1,4 +1,4 @@
-"""What all figures share: colours and markers, words, captions, the page's layout, checks, and writing to disk."""
+"""What all figures share: colours and markers, words, the page's layout with its caption, checks, writing to disk."""
 
 from __future__ import annotations
 
@@ -33,65 +33,18 @@ class Look:
     marker: str
 
 
-LOOKS = {
-    "x-x-mono": Look(claims.NAMES["x-x-mono"], "#D55E00", "o"),
-    "x-y": Look(claims.NAMES["x-y"], "#0072B2", "s"),
-    "hybrid": Look(claims.NAMES["hybrid"], "#009E73", "D"),
-    "x-x": Look(claims.NAMES["x-x"], "#CC79A7", "^"),
-    "en-en": Look(claims.NAMES["en-en"], "#E69F00", "v"),
-    "none": Look("before training", "0.45", "X"),
-}
-SETTINGS = {
-    "mono": "mono: one language",
-    "cross": "cross: two languages",
-    "multi": "multi: pool of all languages",
-}
+LOOKS = {strategy: Look(**look) for strategy, look in claims.WORDS["strategies"].items()}
+SETTINGS = claims.WORDS["settings"]
 MEASURES = claims.MEASURES | {"rank_distance": "rank distance (lower is less biased)"}
 
 BY = ["strategy", "alpha", "setting", "measure", "subset"]
 SPAN = ["mean", "low", "high"]
 
-INTERVAL = "Bar: 95 % cluster bootstrap interval, queries of all seeds together."
-CAPTIONS = {
-    "quality": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds.",
-    "shared_script": f"Marker: macro mean over pairs of languages. {INTERVAL}",
-    "language_bias": f"Marker: mean over the queries in one language. {INTERVAL} Rank distance: best rank in each "
-    "language, largest minus smallest, in the pool of all languages.",
-    "by_language": f"Marker: mean over the queries in one language. {INTERVAL}",
-    "mixing_ratio": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Each panel has its own scale.",
-    "reported_by_language": "Hollow: as the paper prints it, without an interval. Filled: reproduced on the same "
-    f"benchmark, where it was. {INTERVAL}",
-    "gain_by_size": "Marker: difference of the means over the queries in one language. Bar: 95 % paired bootstrap "
-    "interval, queries of all seeds together, not corrected for the number of languages; none: printed numbers. Dots: "
-    "lowest and highest seed. Dashed line and band: mean over a group's languages and its interval. Languages of "
-    "nearly the same size are moved apart.",
-    "training_curves": "Line: mean over seeds, training loss also over neighbouring steps; dashed: X-Y batches. "
-    "Band and bar: lowest to highest seed. Ringed: the lowest validation loss of each seed, whose weights are kept.",
-    "first_ranked": "Share of queries (%) whose best-ranked relevant candidate, in the pool of all languages, is in "
-    "that language; rows add up to 100. Own language: mean of the diagonal. No error is shown.",
-    "win_matrix": "Number and colour: difference of the means. In parentheses: a tie, the 95 % paired bootstrap "
-    "interval of the difference holds 0 (per cell, not corrected for their number).",
-    "corpus_sizes": "Counts, not estimates: there is no error to show.",
-    "batches": "A row is one place of the batch: the language of its query and of its passage.",
-    "negatives": "Rows are queries, columns the passages of the batch, explicit negatives last. Codes: languages.",
-    "noise_rates": f"Marker: macro mean over the languages of the group, moved a little apart. {INTERVAL}",
-    "differences": "Marker: difference of the two strategies, of a value of each. Bar: 95 % paired cluster bootstrap "
-    "interval, queries of all seeds together. Dots: least and largest difference of single seeds.",
-    "settings_diagram": "Thick frame: the candidates that are relevant to the query.",
-    "encoders": f"Marker: macro mean over languages. {INTERVAL} Green line: hybrid. Grey: used as it is; black: "
-    "trained for retrieval elsewhere. Each panel has its own scale.",
-    "ratio_by_task": f"Marker: macro mean over languages. {INTERVAL} Dots: single seeds. Ring: the best alpha on these "
-    "very queries and those that are not told apart from it (95 % paired interval and all seeds). Each panel has its "
-    "own scale.",
-}
+INTERVAL = "Bar: 95 % cluster bootstrap interval, queries of all seeds together."  # for captions
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
+    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes."""
     paths = []
     with style():
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -106,52 +59,63 @@ def style() -> AbstractContextManager:
     return plt.style.context(STYLE, after_reset=True)
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a drawing function in the package's style, whatever the caller's, and fix the layout."""
+def captioned(caption: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
+    """Finish the figure of a drawing function: the package's style, a title above, the caption and a note below.
 
-    @functools.wraps(draw)
-    def drawn(*args, **kwargs):
-        with style():
-            figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once: each later drawing would shift it a little
-        return figure
+    The function gets two arguments more, both of them text: title, and note (what the numbers come from).
+    """
 
-    return drawn
+    def finished(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @functools.wraps(draw)
+        def drawn(*args, title: str = "", note: str = "", **kwargs) -> Figure:
+            with style():
+                figure = draw(*args, **kwargs)
+                below = [line for text in (caption, note) for line in textwrap.wrap(text, 126)]
+                _write_around(figure, textwrap.wrap(title, 80), below)
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")  # laid out once: each later drawing would shift it a little
+            return figure
+
+        drawn.caption = caption
+        return drawn
+
+    return finished
 
 
-def new_figure(
-    name: str, rows: int, columns: int, height: float, title: str, note: str, **options
-) -> tuple[Figure, np.ndarray]:
-    """A figure of the page's width with (rows, columns) axes; its title above, its caption and the note below."""
-    above = textwrap.wrap(title, 80)
-    below = [line for text in (CAPTIONS[name], note) for line in textwrap.wrap(text, 126)]
-    height += 0.2 * len(above) + 0.13 * len(below)
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options)
-    plt.close(figure)  # no window and no second copy under a notebook's cell; the figure itself lives on
+def _write_around(figure: Figure, above: list[str], below: list[str]) -> None:
+    """Make the figure higher by lines of text above and below, and write them."""
+    figure.set_figheight(figure.get_figheight() + 0.2 * len(above) + 0.13 * len(below))
     if above:
         figure.suptitle("\n".join(above), x=0.01, ha="left")
     figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7, color=GREY, linespacing=1.3)
+
+
+def new_figure(rows: int, columns: int, height: float, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of the page's width with (rows, columns) axes, `height` inches high without title and caption."""
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options)
+    plt.close(figure)  # no window and no second copy under a notebook's cell; the figure itself lives on
     return figure, axes
 
 
-def require(frame: pd.DataFrame, name: str, columns: Iterable[str]) -> None:
-    """Raise ValueError if the frame, which the caller knows as `name`, has no rows or lacks a column."""
-    missing = [column for column in columns if column not in frame.columns]
+def label_rows(ax: Axes, labels: Sequence[str], *, above: float = 0.5) -> None:
+    """Let rows run down the y axis with these labels and no grid between them; `above` the first there is room."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -above)
+    ax.grid(axis="y", visible=False)
+
+
+def require(frame: pd.DataFrame, name: str, columns: Iterable[str], **values: str) -> pd.DataFrame:
+    """Rows with those values of a frame that the caller knows as `name`; ValueError without a column or any row."""
+    needed = list(dict.fromkeys([*columns, *values]))
+    missing = [column for column in needed if column not in frame.columns]
     if missing:
-        raise ValueError(f"{name} has no column {missing[0]!r}; it needs {', '.join(columns)}")
+        raise ValueError(f"{name} has no column {missing[0]!r}; it needs {', '.join(needed)}")
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
     if frame.empty:
-        raise ValueError(f"{name} has no rows; there is nothing to draw")
-
-
-def select(frame: pd.DataFrame, name: str, columns: Sequence[str], **values: str) -> pd.DataFrame:
-    """Rows with those values, all columns checked; ValueError if there are none."""
-    require(frame, name, dict.fromkeys([*columns, *values]))
-    kept = frame[np.logical_and.reduce([frame[column] == value for column, value in values.items()])]
-    if kept.empty:
-        wanted = ", ".join(f"{column} {value!r}" for column, value in values.items())
-        raise ValueError(f"{name} has no rows with {wanted}; evaluate them first or choose others")
-    return kept
+        wanted = " with " + ", ".join(f"{column} {value!r}" for column, value in values.items()) if values else ""
+        raise ValueError(f"{name} has no rows{wanted}; there is nothing to draw: evaluate them first or choose others")
+    return frame
 
 
 def strategies(frame: pd.DataFrame) -> list[str]:

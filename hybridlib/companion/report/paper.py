@@ -13,8 +13,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-ARXIV_ID = "2408.10536"
-TABLES = tuple(range(1, 14))
+TABLES = range(1, 14)
+NUMBERS = ("table", "value", "decimals", "printed")  # columns that name no cell
 
 
 def reported(table: int | None = None, **filters: str | Iterable[str]) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def reported(table: int | None = None, **filters: str | Iterable[str]) -> pd.Dat
 
     Returns:
         Those columns and table (int), value (float; 0 to 1 except rank distances and counts), decimals (int, as
-        printed), printed (str). Never empty.
+        printed: with 2 a value is meant ± .005), printed (str). Never empty.
 
     Raises:
         ValueError: table, column or value unknown, or not among the cells that the filters before it leave.
@@ -37,8 +37,15 @@ def reported(table: int | None = None, **filters: str | Iterable[str]) -> pd.Dat
     if table is not None:
         _check_table(table)
         cells = cells[cells["table"] == table]
-    for column, wanted in filters.items():
-        cells = _keep(cells, column, [wanted] if isinstance(wanted, str) else list(wanted))
+    for column, values in filters.items():
+        names = [name for name in cells.columns if name not in NUMBERS]
+        if column not in names:
+            raise ValueError(f"{column!r} is no column of the paper's cells; choose from {', '.join(names)}")
+        wanted, known = [values] if isinstance(values, str) else list(values), cells[column].unique().tolist()
+        if not wanted or not set(wanted) <= set(known):
+            lacking = [value for value in wanted if value not in known] or "value from an empty list"
+            raise ValueError(f"{column}: the cells chosen so far have no {lacking}; choose from {known}")
+        cells = cells[cells[column].isin(wanted)]
     return cells.reset_index(drop=True)
 
 
@@ -48,40 +55,21 @@ def notes(table: int | None = None) -> list[str]:
     Raises:
         ValueError: no such table.
     """
-    rows = _read("paper_notes.csv")
-    if table is None:
-        return rows["note"].tolist()
-    _check_table(table)
-    concerned = [str(table) in tables.split() for tables in rows["tables"]]
-    return rows.loc[concerned, "note"].tolist()
-
-
-def rounding_half(decimals: int) -> float:
-    """Half a unit of the last printed decimal: 2 gives .005, so a printed 0.29 means 0.29 ± .005."""
-    return 0.5 * 10.0**-decimals
-
-
-def _keep(cells: pd.DataFrame, column: str, wanted: list[str]) -> pd.DataFrame:
-    columns = [name for name in cells.columns if name not in ("table", "value", "decimals", "printed")]
-    if column not in columns:
-        raise ValueError(f"{column!r} is no column of the paper's cells; choose from {', '.join(columns)}")
-    known = cells[column].unique().tolist()
-    unknown = [value for value in wanted if value not in known]
-    if unknown or not wanted:
-        raise ValueError(
-            f"{column}: the cells chosen so far have no {unknown or 'value from an empty list'}; choose from {known}"
-        )
-    return cells[cells[column].isin(wanted)]
+    rows = read("paper_notes.csv")
+    if table is not None:
+        _check_table(table)
+        rows = rows[[str(table) in tables.split() for tables in rows["tables"]]]
+    return rows["note"].tolist()
 
 
 def _check_table(table: int) -> None:
     if table not in TABLES:
-        raise ValueError(f"the paper has no table {table!r}; choose from {TABLES[0]} to {TABLES[-1]}")
+        raise ValueError(f"the paper has no table {table!r}; choose from 1 to 13")
 
 
 @lru_cache
 def _cells() -> pd.DataFrame:
-    cells = _read("paper_cells.csv").rename(columns={"value": "printed"})
+    cells = read("paper_cells.csv").rename(columns={"value": "printed"})
     cells["table"] = cells["table"].astype(int)
     cells["value"] = cells["printed"].astype(float)
     cells["decimals"] = [len(text.partition(".")[2]) for text in cells["printed"]]
@@ -89,6 +77,7 @@ def _cells() -> pd.DataFrame:
 
 
 @lru_cache
-def _read(name: str) -> pd.DataFrame:
+def read(name: str) -> pd.DataFrame:
+    """A csv of `companion/data`, as text; not to be changed."""
     with files("hybridlib").joinpath("companion", "data", name).open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)

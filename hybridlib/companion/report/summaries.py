@@ -7,7 +7,7 @@ Intervals are 95 % cluster bootstrap intervals over the queries of all seeds tog
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from hybridlib import statistics
 from hybridlib.companion.experiment.runs import commit, device
 from hybridlib.companion.search import trec
+from hybridlib.companion.sources.languages import scripts
 from hybridlib.corpora.base import Benchmark
 from hybridlib.evaluation import KEYS, Evaluation, score_blocks
 from hybridlib.files import write_json
@@ -27,17 +28,14 @@ SETTINGS = ("mono", "cross", "multi")
 BY = ["strategy", "alpha"]
 PART = ["setting", "measure", "subset"]
 PAPER_KEYS = ["benchmark", "checkpoint", "strategy", "setting", "measure", "language"]  # what names a cell of a table
+MEASURES = ("map", "rank_distance")  # of the paper's claims
 PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"))
-SCRIPTS = {"ar": "Arab", "el": "Grek", "hi": "Deva", "ru": "Cyrl", "th": "Thai", "zh": "Hans"}  # else Latin
 
 
 def subset(rows: pd.DataFrame, name: str, trained: Sequence[str]) -> pd.DataFrame:
     """Rows of "all" languages, of "trained" ones (query and candidate) or "zero-shot" (at least one was not trained).
 
-    For multi, whose candidates are in all languages, the query's language decides.
-
-    Raises:
-        ValueError: no such subset.
+    For multi, whose candidates are in all languages, the query's language decides. ValueError for another name.
     """
     if name not in SUBSETS:
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, not {name!r}")
@@ -47,36 +45,41 @@ def subset(rows: pd.DataFrame, name: str, trained: Sequence[str]) -> pd.DataFram
     return rows[inside] if name == "trained" else rows[~inside]
 
 
-def settings_of(rows: pd.DataFrame, measures: Iterable[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(setting, measure, rows) of each combination that exists: rank distance is there for multi only."""
-    for setting in SETTINGS:
-        part = rows[rows["setting"] == setting]
-        for measure in measures:
-            if len(part) and part[measure].notna().any():
-                yield setting, measure, part
+def intervals(rows: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
+    """Macro mean, 95 % interval and spread over seeds of each measure in each group of rows that has a value of it.
 
-
-def summary(
-    rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = ("map", "rank_distance"), seed: int = 0
-) -> pd.DataFrame:
-    """Macro mean, 95 % interval and spread over seeds of each strategy, setting, measure and subset.
-
-    Returns:
-        strategy, alpha, setting, measure, subset, mean, low, high, sd (over seeds, NaN for one), n_seeds, n_queries.
+    by: columns that make the groups. Returns `by`, measure, mean, low, high, sd (over seeds, NaN for one), n_seeds,
+    n_queries.
     """
     lines = []
-    for keys, own in rows.groupby(BY, observed=True, dropna=False):
-        for name in SUBSETS:
-            for setting, measure, part in settings_of(subset(own, name, trained), measures):
-                interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure), seed=seed)
-                spread = statistics.seed_spread(seed_means(part, measure))
-                lines.append((*keys, setting, measure, name, *interval, spread.sd, spread.n, len(part)))
-    return pd.DataFrame(lines, columns=[*BY, *PART, "mean", "low", "high", "sd", "n_seeds", "n_queries"])
+    for keys, part in rows.groupby(list(by), observed=True, dropna=False):
+        for measure in _measured(part, measures):
+            interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure))
+            seeds = seed_means(part, measure)
+            lines.append((*keys, measure, *interval, seeds.std(), len(seeds), len(part)))
+    return pd.DataFrame(lines, columns=[*by, "measure", "mean", "low", "high", "sd", "n_seeds", "n_queries"])
 
 
-def by_seed(
-    rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = ("map", "rank_distance")
-) -> pd.DataFrame:
+def _measured(rows: pd.DataFrame, measures: Sequence[str]) -> list[str]:
+    """Those measures that have a value: rank distance is there for multi only."""
+    return [measure for measure in measures if rows[measure].notna().any()]
+
+
+def seed_means(part: pd.DataFrame, measure: str) -> pd.Series:
+    """Macro mean of each seed, indexed by seed."""
+    return statistics.macro_means(part, [measure], by=["seed"])[measure]
+
+
+def summary(rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
+    """`intervals` of each strategy, alpha, setting, measure and subset of languages."""
+    parts = [intervals(subset(rows, name, trained), [*BY, "setting"], measures).assign(subset=name) for name in SUBSETS]
+    frame, order = pd.concat(parts), [*SUBSETS, *SETTINGS]
+    keys = [*BY, "subset", "setting"]
+    frame = frame.sort_values(keys, key=lambda names: names.map(order.index) if names.name in PART else names)
+    return frame[[*BY, *PART, *frame.columns.drop([*BY, *PART])]].reset_index(drop=True)
+
+
+def by_seed(rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
     """Macro mean of every single seed: strategy, alpha, setting, measure, subset, seed, value."""
     keys = [*BY, "setting", "seed"]
     parts = [
@@ -87,30 +90,23 @@ def by_seed(
     return values[[*BY, *PART, "seed", "value"]].reset_index(drop=True)
 
 
-def seed_means(part: pd.DataFrame, measure: str) -> pd.Series:
-    """Macro mean of each seed, indexed by seed."""
-    return statistics.macro_means(part, [measure], by=["seed"])[measure]
+def by_language(rows: pd.DataFrame, measure: str = "map", *, group: str = "query_lang") -> pd.DataFrame:
+    """`intervals` of each strategy, setting and language, without the seeds' columns.
 
-
-def by_language(rows: pd.DataFrame, measure: str = "map", *, group: str = "query_lang", seed: int = 0) -> pd.DataFrame:
-    """Mean and interval per strategy, setting and language.
-
-    Args:
-        group: "query_lang": "cross of ar" are queries in ar against each other language. "pool" turns it round. The
-            paper does not say which it means.
-
-    Returns:
-        strategy, setting, measure, the group's column, mean, low, high, n_queries.
+    group: "query_lang": "cross of ar" are queries in ar against each other language; "pool" turns it round. The paper
+    does not say which it means. ValueError for another column.
     """
     if group not in statistics.CELL:
         raise ValueError(f"group must be 'query_lang' or 'pool', not {group!r}")
-    lines = []
-    for keys, part in rows.groupby(["strategy", "setting", group], observed=True):
-        if part[measure].notna().any():
-            interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure), seed=seed)
-            lines.append((*keys, measure, *interval, len(part)))
-    columns = ["strategy", "setting", group, "measure", "mean", "low", "high", "n_queries"]
-    return pd.DataFrame(lines, columns=columns)
+    return intervals(rows, ["strategy", "setting", group], [measure]).drop(columns=["sd", "n_seeds"])
+
+
+def by_script(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cross-lingual mAP by whether query and candidate share a script: strategy, group, mean, low, high."""
+    part = rows[rows["setting"] == "cross"]
+    query, candidate = (part[column].astype(str).map(scripts) for column in statistics.CELL)
+    part = part.assign(group=np.where(query == candidate, "same script", "different script"))
+    return intervals(part, ["strategy", "group"], ["map"])[["strategy", "group", "mean", "low", "high"]]
 
 
 def compare(
@@ -118,44 +114,40 @@ def compare(
     trained: Sequence[str],
     *,
     pairs: Sequence[tuple[str, str]] = PAIRS,
-    measures: Sequence[str] = ("map", "rank_distance"),
+    measures: Sequence[str] = MEASURES,
     subsets: Sequence[str] = ("all",),
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Paired randomisation tests between strategies, corrected by Holm over all tests of the returned frame.
 
-    Returns:
-        setting, measure, subset, a, b, difference (a - b), low, high, p, seed_min and seed_max (the differences of
-        single seeds), p_holm.
+    Returns setting, measure, subset, a, b, difference (a - b), low, high, p, seed_min and seed_max (the differences of
+    single seeds), p_holm.
     """
     lines = []
-    for name in subsets:
-        for setting, measure, part in settings_of(subset(rows, name, trained), measures):
-            for pair in pairs:
-                a, b = (part[part["strategy"] == strategy] for strategy in pair)
-                sums = [statistics.cluster_sums(side, measure) for side in (a, b)]
-                test = statistics.paired_test(*sums, seed=seed)
-                gaps = seed_means(a, measure) - seed_means(b, measure)
-                lines.append((setting, measure, name, *pair, *test, gaps.min(), gaps.max()))
+    for name, setting in itertools.product(subsets, SETTINGS):
+        part = subset(rows[rows["setting"] == setting], name, trained)
+        for measure, pair in itertools.product(_measured(part, measures), pairs):
+            a, b = (part[part["strategy"] == strategy] for strategy in pair)
+            sums = [statistics.cluster_sums(side, measure) for side in (a, b)]
+            test = statistics.paired_test(*sums)
+            gaps = seed_means(a, measure) - seed_means(b, measure)
+            lines.append((setting, measure, name, *pair, *test, gaps.min(), gaps.max()))
     columns = [*PART, "a", "b", "difference", "low", "high", "p", "seed_min", "seed_max"]
     frame = pd.DataFrame(lines, columns=columns)
     return frame.assign(p_holm=statistics.holm(frame["p"]))
 
 
-def wins(rows: pd.DataFrame, a: str, b: str, setting: str, measure: str = "map", *, seed: int = 0) -> pd.DataFrame:
+def wins(rows: pd.DataFrame, a: str, b: str, setting: str, measure: str = "map") -> pd.DataFrame:
     """Wins, ties and losses of strategy a over b in each language (or pair) of a setting; see `statistics`."""
     part = rows[rows["setting"] == setting]
     sums = [statistics.cluster_sums(part[part["strategy"] == s], measure) for s in (a, b)]
-    return statistics.wins_ties_losses(*sums, lower_is_better=measure == "rank_distance", seed=seed)
+    return statistics.wins_ties_losses(*sums, lower_is_better=measure == "rank_distance")
 
 
 def monolingual_share(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep the strategies of the curve over alpha and add `monolingual_share`, the share of monolingual batches.
 
-    It is 0 for X-Y and 1 for X-X-mono, whose alpha is NaN, and alpha for hybrid.
-
-    Raises:
-        ValueError: no row of these strategies, or a row of hybrid without alpha.
+    It is 0 for X-Y and 1 for X-X-mono, whose alpha is NaN, and alpha for hybrid. ValueError for no row of these
+    strategies, or a row of hybrid without alpha.
     """
     frame = frame[frame["strategy"].isin(["x-x-mono", "x-y", "hybrid"])]
     ends = frame["strategy"].astype(object).map({"x-x-mono": 1.0, "x-y": 0.0})
@@ -182,39 +174,32 @@ def first_ranked(ranks: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return matrices
 
 
-def by_script(rows: pd.DataFrame, measure: str = "map", *, seed: int = 0) -> pd.DataFrame:
-    """Cross-lingual quality by whether query and candidate share a script: strategy, group, mean, low, high."""
-    part = rows[rows["setting"] == "cross"]
-    query, candidate = (
-        part[column].astype(str).map(lambda lang: SCRIPTS.get(lang, "Latn")) for column in statistics.CELL
-    )
-    part = part.assign(group=np.where(query == candidate, "same script", "different script"))
-    lines = []
-    for (strategy, group), own in part.groupby(["strategy", "group"], observed=True):
-        interval = statistics.bootstrap_interval(statistics.cluster_sums(own, measure), seed=seed)
-        lines.append((strategy, group, *interval))
-    return pd.DataFrame(lines, columns=["strategy", "group", "mean", "low", "high"])
-
-
 # ---- an evaluation as numbers and files
+
+
+def macro_table(result: Evaluation, trained: Sequence[str] | None = None) -> pd.DataFrame:
+    """Macro means of every measure: a row per subset of languages (only "all" without `trained`) and setting."""
+    measures, parts = [name for name in result.rows.columns if name not in KEYS], {}
+    for name in ("all",) if trained is None else SUBSETS:
+        means = statistics.macro_means(subset(result.rows, name, trained or ()), measures, by=["setting"])
+        parts[name] = means.reindex(list(SETTINGS)).dropna(how="all")
+    return pd.concat(parts, names=["languages", "setting"])
 
 
 def to_json(result: Evaluation) -> dict:
     """All numbers of an evaluation: counts, settings, macro (mean over languages or pairs), rank_distance, excluded."""
-    rows, names = result.rows, measures_of(result.rows)
-    cells = rows.groupby(["setting", *statistics.CELL], observed=True)[names].mean()
-    macro = statistics.macro_means(rows, names, by=["setting"])
+    macro = macro_table(result).loc["all"]
+    cells = result.rows.groupby(["setting", *statistics.CELL], observed=True)[list(macro.columns)].mean()
     distances = cells.loc["multi", "rank_distance"].droplevel("pool").dropna().to_dict()
     distances["mean"] = float(macro.loc["multi", "rank_distance"]) if distances else None
     settings: dict[str, dict] = {setting: {} for setting in SETTINGS}
     for (setting, query, pool), values in cells.drop(columns="rank_distance").iterrows():
         settings[setting][f"{query}-{pool}" if setting == "cross" else query] = values.to_dict()
-    macro = macro.drop(columns="rank_distance")
     return {
         "benchmark": result.benchmark,
         "counts": result.counts,
         "settings": settings,
-        "macro": {setting: macro.loc[setting].to_dict() for setting in SETTINGS if setting in macro.index},
+        "macro": macro.drop(columns="rank_distance").to_dict("index"),
         "rank_distance": distances,
         "excluded": result.excluded,
     }
@@ -222,10 +207,10 @@ def to_json(result: Evaluation) -> dict:
 
 def macro_scores(result: Evaluation) -> dict[str, float]:
     """What goes into a model card: mAP in each setting and the rank distance, means over languages or pairs."""
-    numbers = to_json(result)
-    scores = {f"map {setting}": values["map"] for setting, values in numbers["macro"].items() if "map" in values}
-    distance = numbers["rank_distance"]["mean"]
-    return scores | ({} if distance is None else {"rank distance": distance})
+    macro = macro_table(result).loc["all"]
+    scores = {f"map {setting}": float(mean) for setting, mean in macro["map"].items()} if "map" in macro else {}
+    distance = float(macro.loc["multi", "rank_distance"])
+    return scores if np.isnan(distance) else scores | {"rank distance": distance}
 
 
 def write_rows(result: Evaluation, folder: Path, checkpoint: str) -> None:
@@ -241,7 +226,6 @@ def write_trec(
     benchmark: Benchmark,
     queries: torch.Tensor,
     candidates: torch.Tensor,
-    *,
     setting: str,
     depth: int,
     run: Path | None,
@@ -249,12 +233,7 @@ def write_trec(
 ) -> None:
     """Write the run and the judgements of one setting, so that trec_eval can confirm its numbers.
 
-    Args:
-        setting: "multi", "mono" or an ordered pair of languages such as "de-en" (query language first).
-        depth: candidates per query in the run.
-
-    Raises:
-        ValueError: the setting is none of the benchmark's.
+    setting: as `language_pairs` takes it. depth: candidates per query in the run.
     """
     pairs = language_pairs(benchmark, setting)
     if run is not None:
@@ -262,12 +241,11 @@ def write_trec(
     if qrels is not None:
         judged = benchmark.relevant.to_pandas()
         languages = [judged[column].str.split(":").str[0] for column in ("query_id", "candidate_id")]
-        inside = [pair in pairs for pair in zip(*languages, strict=True)]
-        trec.write_qrels(qrels, judged[inside])
+        trec.write_qrels(qrels, judged[[pair in pairs for pair in zip(*languages, strict=True)]])
 
 
 def language_pairs(benchmark: Benchmark, setting: str) -> set[tuple[str, str]]:
-    """(query language, candidate language) pairs of "multi", "mono" or a pair such as "de-en"; else ValueError."""
+    """(query, candidate) languages of "multi", "mono" or a pair such as "de-en", query first; else ValueError."""
     every = set(itertools.product(benchmark.languages, repeat=2))
     known = {"multi": every, "mono": {(a, b) for a, b in every if a == b}}
     known |= {f"{a}-{b}": {(a, b)} for a, b in every if a != b}
@@ -281,19 +259,14 @@ def _run_frame(
 ) -> pd.DataFrame:
     """The best `depth` candidates of each query among those that `pairs` allow: query_id, candidate_id, score."""
     order, blocks = score_blocks(benchmark, queries, candidates)
-    ids = np.array(benchmark.candidates["candidate_id"].to_pylist(), dtype=object)[order]
-    candidate_lang = np.array(benchmark.candidates["lang"].to_pylist())[order]
-    query_ids, query_lang = (benchmark.queries[column].to_pylist() for column in ("query_id", "lang"))
-    inside = {a: np.flatnonzero(np.isin(candidate_lang, [b for x, b in pairs if x == a])) for a in benchmark.languages}
-    lines = []
-    for start, scores in blocks:
-        for i, line in enumerate(scores, start=start):
-            columns = inside[query_lang[i]]
-            best = columns[np.argsort(-line[columns], kind="stable")[:depth]]
-            lines.append(pd.DataFrame({"query_id": query_ids[i], "candidate_id": ids[best], "score": line[best]}))
+    ids, languages = (np.array(benchmark.candidates[name].to_pylist())[order] for name in ("candidate_id", "lang"))
+    allowed = {a: np.flatnonzero(np.isin(languages, [b for x, b in pairs if x == a])) for a in benchmark.languages}
+    names, lines = benchmark.queries.select(["query_id", "lang"]).to_pylist(), []
+    for start, block in blocks:
+        for query, scores in zip(names[start : start + len(block)], block, strict=True):
+            inside = allowed[query["lang"]]
+            best = inside[np.argsort(-scores[inside], kind="stable")[:depth]]
+            lines.append(
+                pd.DataFrame({"query_id": query["query_id"], "candidate_id": ids[best], "score": scores[best]})
+            )
     return pd.concat(lines, ignore_index=True)
-
-
-def measures_of(rows: pd.DataFrame) -> list[str]:
-    """The columns of an evaluation's rows that hold a measure."""
-    return [name for name in rows.columns if name not in KEYS]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,18 +17,15 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from hybridlib import statistics
 from hybridlib.companion.report import paper, summaries
 from hybridlib.companion.report.summaries import PAPER_KEYS
 from hybridlib.evaluation import Evaluation
 from hybridlib.files import replace_file
 
-VERDICTS = ("match", "close", "differs", "not run")
 CLOSE = 0.005  # how near is "close" where no spread over seeds is known; on the 0-to-1 scale of the quality measures
-
 PAPER_MEASURES = ("map", "recall@1", "recall@10", "rank_distance")  # of Tables 1 to 8
-SIGNIFICANT = 0.05  # below it a corrected p-value says that two strategies differ
-ROW = ("setting", "measure", "language")
+ROW = ["setting", "measure", "language"]  # what names a row of `side_by_side`
+ALIKE = ["alpha", "steps", "batch_size", "pairs", "start"]  # labels in which seeds of one strategy agree
 
 # Table of the paper -> what its rows and its columns are.
 LAYOUT = {
@@ -44,27 +41,25 @@ LAYOUT = {
 
 
 def verdict(reported: float, reproduced: float, decimals: int, sd: float = math.nan) -> str:
-    """One of VERDICTS, for two numbers of the same benchmark.
+    """Compare two numbers of the same benchmark: "match", "close", "differs" or "not run" (`reproduced` is NaN).
 
-    "match": inside the rounding of the print, both ends included. "close": within 2 `sd`, the standard deviation over
-    seeds, or within .005 where `sd` is NaN. "differs": farther. "not run": `reproduced` is NaN.
+    They match inside the rounding of the print, both ends included, and are close within 2 `sd`, the standard deviation
+    over seeds, or within .005 where `sd` is NaN.
     """
     if math.isnan(reproduced):
         return "not run"
     gap = abs(reproduced - reported) - 1e-9  # .295 is inside 0.29's rounding, although .295 - .29 > .005 in binary
-    if gap <= paper.rounding_half(decimals):
+    if gap <= 0.5 * 10.0**-decimals:  # half a unit of the last printed decimal
         return "match"
     return "close" if gap <= (CLOSE if math.isnan(sd) else 2 * sd) else "differs"
 
 
 def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
-    """One row per reported cell, with what was reproduced of it on the same benchmark.
+    """One row per cell of `paper.reported`, with what was reproduced of it on the same benchmark.
 
     Args:
-        reported: from `paper.reported`.
         reproduced: column value and the columns that name the cell (those of PAPER_KEYS and dataset that `reported`
-            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported
-            cell asks for are left out.
+            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty.
 
     Returns:
         table, the naming columns, reported, reproduced, difference (reproduced - reported), low, high, sd, verdict,
@@ -74,8 +69,16 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
         ValueError: a column is missing, or two rows for one cell.
     """
     keys = [key for key in (*PAPER_KEYS, "dataset") if (reported[key] != "").any()]
+    needed, numbers = [*keys, "value"], ["reproduced", "low", "high", "sd"]
+    if reproduced.empty:
+        reproduced = pd.DataFrame(columns=needed, dtype=str)
+    if lacking := [name for name in needed if name not in reproduced]:
+        raise ValueError(f"the reproduced numbers lack the columns {lacking}; needed are {needed}")
+    for cell in reproduced[reproduced.duplicated(keys)][keys].to_dict("records"):
+        raise ValueError(f"two reproduced numbers for {cell}; keep one row per cell")
+    measured = reproduced.rename(columns={"value": "reproduced"}).reindex(columns=[*keys, *numbers])
     frame = reported[["table", *keys, "value", "decimals"]].rename(columns={"value": "reported"})
-    frame = frame.merge(_measured(reproduced, keys), on=keys, how="left")
+    frame = frame.merge(measured.astype(dict.fromkeys(numbers, float)), on=keys, how="left")
     frame["difference"] = frame["reproduced"] - frame["reported"]
     cells = zip(frame["reported"], frame["reproduced"], frame["decimals"], frame["sd"], strict=True)
     frame["verdict"] = [verdict(*cell) for cell in cells]
@@ -83,62 +86,42 @@ def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     return frame[["table", *keys, *columns]]
 
 
-def _measured(reproduced: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """`reproduced` checked and cut to `keys` and reproduced, low, high, sd."""
-    needed = [*keys, "value"]
-    if reproduced.empty:
-        reproduced = pd.DataFrame(columns=needed, dtype=str)
-    if lacking := [name for name in needed if name not in reproduced]:
-        raise ValueError(f"the reproduced numbers lack the columns {lacking}; needed are {needed}")
-    double = reproduced[reproduced.duplicated(keys)]
-    if len(double):
-        raise ValueError(f"two reproduced numbers for {double.iloc[0][keys].to_dict()}; keep one row per cell")
-    numbers = ["reproduced", "low", "high", "sd"]
-    frame = reproduced.rename(columns={"value": "reproduced"}).reindex(columns=[*keys, *numbers])
-    return frame.astype(dict.fromkeys(numbers, float))
-
-
 def study_cells(rows: pd.DataFrame, *, benchmark: str | None, checkpoint: str | None) -> pd.DataFrame:
     """Cells of Tables 1 to 8 from rows of an experiment, with interval and spread over seeds; what `build` takes.
 
     A cell is a macro mean of a strategy in a setting: over a query language's pools, or over all languages ("mean").
 
-    Args:
-        rows: strategy, seed and what `summaries` reads; a measure that they lack has no cell.
-        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
+    benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
     """
-    lines = []
-    measures = [name for name in PAPER_MEASURES if name in rows and None not in (benchmark, checkpoint)]
-    for over in ([], ["query_lang"]):
-        for (strategy, setting, *language), part in rows.groupby(["strategy", "setting", *over], observed=True):
-            for measure in measures:
-                if part[measure].notna().any():
-                    interval = statistics.bootstrap_interval(statistics.cluster_sums(part, measure))
-                    spread = statistics.seed_spread(summaries.seed_means(part, measure))
-                    keys = (benchmark, checkpoint, strategy, setting, measure, *(language or ["mean"]))
-                    lines.append((*keys, *interval, spread.sd))
-    return pd.DataFrame(lines, columns=[*PAPER_KEYS, "value", "low", "high", "sd"])
+    columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
+    if benchmark is None or checkpoint is None:
+        return pd.DataFrame(columns=columns)
+    measures = [name for name in PAPER_MEASURES if name in rows]
+    means = summaries.intervals(rows, ["strategy", "setting"], measures).assign(language="mean")
+    each = summaries.intervals(rows, ["strategy", "setting", "query_lang"], measures)
+    cells = pd.concat([means, each.rename(columns={"query_lang": "language"})], ignore_index=True)
+    return cells.assign(benchmark=benchmark, checkpoint=checkpoint).rename(columns={"mean": "value"})[columns]
 
 
 def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
     """`study_cells` of folders that `summaries.write_rows` wrote, one for each benchmark, strategy and seed.
 
-    Args:
-        base: what the paper's tables call the checkpoint that all of them were trained from.
+    base: what the paper's tables call the checkpoint that all of them were trained from.
 
     Raises:
         FileNotFoundError: a folder has no labels.json.
         ValueError: its checkpoint was not trained here, or two folders differ in more than the seed.
     """
-    parts: dict[str, list[pd.DataFrame]] = {}
-    seen: list[tuple[Path, dict]] = []
-    for folder in folders:
-        labels = _read_labels(folder)
-        _check_alike(folder, labels, seen)
-        rows = pd.read_parquet(folder / "rows.parquet").assign(strategy=labels["strategy"], seed=labels["seed"])
-        parts.setdefault(labels["benchmark"], []).append(rows)
-    cells = [study_cells(pd.concat(rows), benchmark=name, checkpoint=base) for name, rows in parts.items()]
-    return pd.concat(cells, ignore_index=True) if cells else pd.DataFrame(columns=[*PAPER_KEYS, "value"])
+    if not folders:
+        return pd.DataFrame(columns=[*PAPER_KEYS, "value"])
+    labels, cells = pd.DataFrame([_read_labels(folder) for folder in folders], index=list(folders)), []
+    for benchmark, part in labels.groupby("benchmark"):
+        for _, alike in part.groupby("strategy"):
+            _check_alike(alike)
+        of_a_run = part[["strategy", "seed"]].to_dict("index").items()
+        rows = pd.concat([pd.read_parquet(folder / "rows.parquet").assign(**run) for folder, run in of_a_run])
+        cells.append(study_cells(rows, benchmark=str(benchmark), checkpoint=base))
+    return pd.concat(cells, ignore_index=True)
 
 
 def _read_labels(folder: Path) -> dict:
@@ -151,85 +134,48 @@ def _read_labels(folder: Path) -> dict:
     return labels
 
 
-def _check_alike(folder: Path, labels: dict, seen: list[tuple[Path, dict]]) -> None:
+def _check_alike(labels: pd.DataFrame) -> None:
     """Rows of one strategy and benchmark are averaged as seeds, so nothing but the seed may differ."""
-    for other, theirs in seen:
-        if any(labels[name] != theirs[name] for name in ("benchmark", "strategy")):
-            continue
-        if labels["seed"] == theirs["seed"]:
-            raise ValueError(f"{folder} and {other} hold the same strategy and seed; give one of them")
-        alike = ("alpha", "steps", "batch_size", "pairs", "start")
-        odd = [name for name in alike if labels.get(name) != theirs.get(name)]
-        if odd:
-            raise ValueError(f"{folder} and {other} differ in {odd[0]}, not only in the seed; make two tables of them")
-    seen.append((folder, labels))
+    if (twice := labels["seed"].duplicated(keep=False)).any():
+        first, second, *_ = labels.index[twice]
+        raise ValueError(f"{first} and {second} hold the same strategy and seed; give one of them")
+    for name, values in labels.reindex(columns=ALIKE).map(str).items():
+        for other in values.index[values != values.iloc[0]]:
+            words = f"{labels.index[0]} and {other} differ in {name}, not only in the seed"
+            raise ValueError(f"{words}; make two tables of them")
 
 
-def side_by_side(frame: pd.DataFrame, tests: pd.DataFrame | None = None, *, decimals: int = 3) -> pd.DataFrame:
+def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
     """Strategies side by side: a row per setting, measure and language, a column per strategy.
 
-    Args:
-        frame: setting, measure, language, strategy, value and, where known, low and high.
-        tests: setting, measure, language, a, b (strategies), p (corrected): the paired tests.
-        decimals: of the values; rank distances have one.
-
-    Returns:
-        setting, measure, language, then text "value [low, high]" per strategy ("" where not run), and best: the
-        strategy with the best value (the lowest rank distance, else the highest), if its tests against every other
-        strategy of the row say so (p below .05), else "". Markdown and LaTeX print that cell bold.
-
-    Raises:
-        ValueError: two values for one strategy in one row.
+    frame: setting, measure, language, strategy, value and, where known, low and high. Returns text "value [low, high]"
+    per strategy, "" where not run; three decimals, one of rank distances. ValueError for two values in one place.
     """
-    double = frame[frame.duplicated([*ROW, "strategy"])]
-    if len(double):
-        raise ValueError(f"two values for {double.iloc[0][[*ROW, 'strategy']].to_dict()}; average the seeds first")
-    differ = set() if tests is None else _told_apart(tests)
-    columns = [*ROW, *frame["strategy"].unique(), "best"]
-    rows = []
-    for names, group in frame.groupby(list(ROW), sort=False):
-        places = 1 if names[1] == "rank_distance" else decimals
-        cells = dict(zip(group["strategy"], _with_interval(group, places), strict=True))
-        rows.append(dict(zip(ROW, names, strict=True)) | cells | {"best": _best(names, group, differ)})
-    return pd.DataFrame(rows, columns=columns).fillna("")
+    keys = [*ROW, "strategy"]
+    for cell in frame[frame.duplicated(keys)][keys].to_dict("records"):
+        raise ValueError(f"two values for {cell}; average the seeds first")
+    wide = frame.assign(text=frame.apply(_with_interval, axis=1)).pivot(index=ROW, columns="strategy", values="text")
+    wide = wide.reindex(index=_in_order(frame, ROW), columns=frame["strategy"].unique())
+    return wide.fillna("").rename_axis(columns=None).reset_index()
 
 
-def _told_apart(tests: pd.DataFrame) -> set[tuple]:
-    """(setting, measure, language, {a, b}) of the tests that say that a and b differ."""
-    clear = tests[tests["p"] < SIGNIFICANT]
-    return {(*names, frozenset((a, b))) for *names, a, b in clear[[*ROW, "a", "b"]].to_numpy()}
-
-
-def _with_interval(group: pd.DataFrame, decimals: int) -> list[str]:
-    texts = []
-    for _, cell in group.iterrows():
-        value, low, high = (_text(cell.get(name), decimals) for name in ("value", "low", "high"))
-        texts.append(f"{value} [{low}, {high}]" if value and low and high else value)
-    return texts
-
-
-def _best(names: tuple, group: pd.DataFrame, differ: set[tuple]) -> str:
-    ranked = group.dropna(subset="value").sort_values("value", ascending=names[1] == "rank_distance")["strategy"]
-    if len(ranked) < 2:
-        return ""
-    first, *others = ranked
-    return first if all((*names, frozenset((first, other))) in differ for other in others) else ""
+def _with_interval(cell: pd.Series) -> str:
+    decimals = 1 if cell["measure"] == "rank_distance" else 3
+    value, low, high = (_text(cell.get(name), decimals) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if value and low and high else value
 
 
 def paper_table(number: int) -> pd.DataFrame:
-    """A table of the paper in its own shape (languages × settings and strategies), as printed text; "" where empty.
-
-    Raises:
-        ValueError: no such table.
-    """
+    """A table of the paper in its own shape (languages × settings and strategies), as printed text; "" where empty."""
     cells = paper.reported(number)
     rows, columns = (list(names) for names in LAYOUT[number])
     wide = cells.pivot(index=rows, columns=columns, values="printed")
-    return wide.reindex(index=_as_printed(cells, rows), columns=_as_printed(cells, columns)).fillna("")
+    return wide.reindex(index=_in_order(cells, rows), columns=_in_order(cells, columns)).fillna("")
 
 
-def _as_printed(cells: pd.DataFrame, names: list[str]) -> pd.Index:
-    labels = cells[names].drop_duplicates()  # keeps the paper's order; pivot sorts
+def _in_order(cells: pd.DataFrame, names: list[str]) -> pd.Index:
+    """The labels of rows or columns as they come in `cells`; pivot sorts them."""
+    labels = cells[names].drop_duplicates()
     return pd.MultiIndex.from_frame(labels) if len(names) > 1 else pd.Index(labels[names[0]])
 
 
@@ -260,51 +206,43 @@ def _text(value: object, decimals: int, signed: bool = False) -> str:
     return str(value).replace("\n", " ")
 
 
-def to_markdown(frame: pd.DataFrame, decimals: int = 4) -> str:
-    """A GitHub pipe table of `as_text(frame)`, special characters escaped; the cell named by column best is bold."""
-    return _render(as_text(frame, decimals), "pipe", _escape_markdown, ("**", "**"))
+def render(frame: pd.DataFrame, form: str, decimals: int = 4) -> str:
+    """`as_text(frame)` as "md", a GitHub pipe table, "tex", a booktabs tabular, or "csv", special characters escaped.
 
-
-def to_latex(frame: pd.DataFrame, decimals: int = 4) -> str:
-    """A booktabs tabular of `as_text(frame)`, special characters escaped; the cell named by column best is bold."""
-    # tabulate escapes what it is given, so bold goes in as two characters no text has and is put in its place after.
-    table = _render(as_text(frame, decimals), "latex_booktabs", str, ("\x02", "\x03"))
-    return table.replace("\x02", r"\textbf{").replace("\x03", "}")
-
-
-def to_csv(frame: pd.DataFrame, decimals: int = 4) -> str:
-    """`as_text(frame)` as CSV: the same digits as in print, so that the bytes repeat. `read_csv` reads it back."""
-    return as_text(frame, decimals).to_csv(index=False, lineterminator="\n")
+    The csv has the digits of the print, so that the bytes repeat; `read_csv` reads it back.
+    """
+    text = as_text(frame, decimals)
+    if form == "csv":
+        return text.to_csv(index=False, lineterminator="\n")
+    right = [text[name].str.fullmatch(r"[+-]?[\d.]*").all() for name in text.columns]
+    if form == "md":
+        text = text.map(_escape_markdown).rename(columns=_escape_markdown)
+    return tabulate(
+        text.to_numpy().tolist(),
+        headers=list(text.columns),
+        tablefmt={"md": "pipe", "tex": "latex_booktabs"}[form],
+        disable_numparse=True,
+        colalign=["right" if number else "left" for number in right] if len(text) else None,
+    )
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """What `to_csv` wrote, as text, so that decimals and blanks stay as they are.
-
-    Raises:
-        FileNotFoundError: there is no such file; the text names it.
-    """
+    """A csv of `render`, as text, so that decimals and blanks stay as they are."""
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def write_tables(frame: pd.DataFrame, folder: str | Path, name: str, decimals: int = 4) -> list[Path]:
     """Write `folder`/`name`.md, .tex and .csv, none of them ever half written; return the three paths.
 
-    Raises:
-        ValueError: `name` is no plain file name.
-        OSError: the folder cannot be made or written; the text names it.
+    ValueError if `name` is no plain file name; OSError if the folder cannot be made or written.
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"{name!r} is no name for a table file; use letters, digits, _ and -")
-    texts = {
-        ".md": to_markdown(frame, decimals),
-        ".tex": to_latex(frame, decimals),
-        ".csv": to_csv(frame, decimals),
-    }
-    paths = [Path(folder) / f"{name}{ending}" for ending in texts]
+    paths = [Path(folder) / f"{name}.{form}" for form in ("md", "tex", "csv")]
     with ExitStack() as stack:
-        for path, text in zip(paths, texts.values(), strict=True):
-            new = stack.enter_context(replace_file(path))
-            new.write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+        for path in paths:
+            text = render(frame, path.suffix[1:], decimals).rstrip("\n") + "\n"
+            stack.enter_context(replace_file(path)).write_text(text, encoding="utf-8", newline="\n")
     return paths
 
 
@@ -312,38 +250,14 @@ def evaluation_text(result: Evaluation, trained: Sequence[str] | None = None) ->
     """The mono / cross / multi / bias table; with `trained`, the trained and zero-shot means beside the macro mean."""
     queries, candidates = (sum(c[k] for c in result.counts.values()) for k in ("queries", "candidates"))
     head = f"{result.benchmark}: {len(result.languages)} languages, {queries} queries, {candidates} candidates"
-    lines = []
-    for name in ("all",) if trained is None else summaries.SUBSETS:
-        part = summaries.subset(result.rows, name, trained or ())
-        macro = statistics.macro_means(part, summaries.measures_of(part), by=["setting"])
-        macro = macro.reindex(summaries.SETTINGS).dropna(how="all")
-        lines.append(macro.reset_index().assign(languages=name))
-    table = pd.concat(lines, ignore_index=True)
-    table.insert(0, "languages", table.pop("languages"))
+    table = summaries.macro_table(result, trained).reset_index()
     excluded = sum(n for part in result.excluded.values() for n in part.values())
     notes = ["Means over languages (mono, multi) or language pairs (cross) of the means over queries."]
     if excluded:
         notes.append(f"Left out for having nothing relevant: {excluded} (query, setting) pairs.")
-    return "\n".join([head, "", to_markdown(table, decimals=4), "", *notes])
+    return "\n".join([head, "", render(table, "md"), "", *notes])
 
 
 def _escape_markdown(text: str) -> str:
     # An underscore inside a word is only an underscore: rank_distance stays readable in the source.
     return re.sub(r"[\\|*`<$]|\](?=\()|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
-
-
-def _render(text: pd.DataFrame, style: str, escape: Callable[[str], str], bold: tuple[str, str]) -> str:
-    best = text["best"] if "best" in text else pd.Series("", index=text.index)
-    shown = text.drop(columns="best", errors="ignore")
-    columns = []
-    for name in shown.columns:
-        cells = [escape(cell) for cell in shown[name]]
-        columns.append([cell.join(bold) if name == row else cell for cell, row in zip(cells, best, strict=True)])
-    right = [shown[name].str.fullmatch(r"[+-]?[\d.]*").all() for name in shown.columns]
-    return tabulate(
-        list(zip(*columns, strict=True)),
-        headers=[escape(name) for name in shown.columns],
-        tablefmt=style,
-        disable_numparse=True,
-        colalign=["right" if number else "left" for number in right] if len(shown) else None,
-    )
