@@ -117,7 +117,8 @@ def rank_relevant(benchmark: Benchmark, queries: torch.Tensor, candidates: torch
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     lang_of_column = np.array(benchmark.candidates["lang"].to_pylist())[order]
-    span = {lang: _span(lang_of_column == lang) for lang in benchmark.languages}
+    # A language's candidates stand side by side: the first of them, and one past the last.
+    span = {lang: np.flatnonzero(lang_of_column == lang)[[0, -1]] + [0, 1] for lang in benchmark.languages}
     column = position[table["candidate_row"].to_numpy()]
     query_row = table["query_row"].to_numpy()
     candidate_lang = table["candidate_lang"].to_numpy()
@@ -148,12 +149,6 @@ def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
     queries["query_row"], candidates["candidate_row"] = np.arange(len(queries)), np.arange(len(candidates))
     table = benchmark.relevant.to_pandas().merge(queries, on="query_id").merge(candidates, on="candidate_id")
     return table.sort_values(["query_row", "candidate_id"], ignore_index=True)
-
-
-def _span(inside: np.ndarray) -> tuple[int, int]:
-    """The first and one past the last true entry: a language's candidates stand side by side."""
-    places = np.flatnonzero(inside)
-    return int(places[0]), int(places[-1]) + 1
 
 
 def _ranks(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

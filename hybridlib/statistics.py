@@ -1,10 +1,8 @@
-"""Uncertainty over clusters: intervals, paired tests, Holm's correction, wins and losses, spread over seeds.
+"""Uncertainty over clusters: 95 % intervals, paired tests, Holm's correction, wins and losses.
 
 The unit is the cluster (paragraph, subject, else the query), drawn or swapped jointly over all languages: one question
-in 11 languages is not 11 questions, and its values in 11 languages go up and down together. The statistic is the macro
-mean: the mean over cells (a query language and the pool that is searched) of the cell's mean over its queries.
-All of it needs sums and counts per cluster and cell only, so a thousand resamples are one matrix product. All intervals
-are of 95 %.
+in 11 languages is not 11 questions. The statistic is the macro mean: the mean over cells (a query language and the pool
+that is searched) of the cell's mean over its queries. It needs sums and counts per cluster and cell only.
 """
 
 from __future__ import annotations
@@ -133,15 +131,14 @@ def interval_of(
 ) -> Interval:
     """A function of the cells' means and its percentile bootstrap interval, clusters drawn as in `bootstrap_interval`.
 
-    Such as the worst language, the spread between languages, or, of cells that are named by strategy and language, a
-    difference between strategies.
+    Such as the worst language, or the spread between languages.
 
     Args:
         function: from cell means (N, n_cells), in the order of `cs.cells`, to N values. A mean is NaN where a resample
             holds no query of the cell.
 
     Usual confusion: noise in the cells' means pushes the smallest of them down and their spread up, in the sample and
-    once more in each resample. The interval does not undo that; with few queries per cell it lies too far out.
+    once more in each resample, so that with few queries per cell the interval lies too far out.
     Errors: ValueError for resamples below 1, or a function that gives another shape.
     """
     observed = function(cell_means(cs).to_numpy()[None])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridlib.companion.report import claims, paper, summaries, tables
+from hybridlib.companion.report import claims, summaries, tables
 from hybridlib.evaluation import Evaluation
 
 LANGUAGES = ("de", "el", "en")
@@ -29,16 +29,8 @@ def make_rows(values: dict[tuple[str, int], float], n: int = 12, noise: float = 
     return pd.DataFrame(lines, columns=[*columns, "cluster", "map", "rank_distance"])
 
 
-ROWS = make_rows(
-    {
-        ("hybrid", 0): 0.6,
-        ("hybrid", 1): 0.8,
-        ("x-y", 0): 0.5,
-        ("x-y", 1): 0.5,
-        ("x-x-mono", 0): 0.1,
-        ("x-x-mono", 1): 0.3,
-    }
-)
+MEANS = {"hybrid": (0.6, 0.8), "x-y": (0.5, 0.5), "x-x-mono": (0.1, 0.3)}
+ROWS = make_rows({(strategy, seed): mean for strategy, means in MEANS.items() for seed, mean in enumerate(means)})
 TRAINED = ("de", "en")
 
 
@@ -54,11 +46,9 @@ def test_summary_has_mean_and_spread_of_seeds():
 def test_subsets_part_the_rows():
     for setting, trained, zero_shot in (("mono", 2, 1), ("cross", 2, 4), ("multi", 2, 1)):
         part = ROWS[ROWS["setting"] == setting]
-        cells = [
-            summaries.subset(part, name, TRAINED)[["query_lang", "pool"]].drop_duplicates()
-            for name in summaries.SUBSETS
-        ]
-        assert [len(cell) for cell in cells] == [trained + zero_shot, trained, zero_shot]
+        subsets = [summaries.subset(part, name, TRAINED) for name in summaries.SUBSETS]
+        cells = [len(rows[["query_lang", "pool"]].drop_duplicates()) for rows in subsets]
+        assert cells == [trained + zero_shot, trained, zero_shot]
     with pytest.raises(ValueError, match="subset must be one of"):
         summaries.subset(ROWS, "some", TRAINED)
 
@@ -76,11 +66,7 @@ def test_strategies_without_alpha_are_there_and_have_their_place_on_the_curve():
     assert set(summaries.by_seed(rows, TRAINED)["strategy"]) == {"hybrid", "x-x-mono", "en-en"}
     frame = pd.DataFrame({"strategy": ["hybrid", "x-y", "en-en", "x-x-mono"], "alpha": [0.3, np.nan, np.nan, np.nan]})
     curve = summaries.monolingual_share(frame)
-    assert dict(zip(curve["strategy"], curve["monolingual_share"], strict=True)) == {
-        "hybrid": 0.3,
-        "x-y": 0.0,
-        "x-x-mono": 1.0,
-    }
+    assert curve.set_index("strategy")["monolingual_share"].to_dict() == {"hybrid": 0.3, "x-y": 0, "x-x-mono": 1}
     for bad in (frame.assign(alpha=np.nan), frame[frame["strategy"] == "en-en"]):
         with pytest.raises(ValueError, match="an alpha in those of hybrid"):
             summaries.monolingual_share(bad)
@@ -107,17 +93,10 @@ def test_by_language_groups_by_query_or_pool():
 
 
 def test_first_ranked_counts_the_best_relevant_candidate():
-    ranks = pd.DataFrame(
-        [
-            ("hybrid", 0.5, 0, "de:1", "de", "de", 4),
-            ("hybrid", 0.5, 0, "de:1", "de", "en", 2),
-            ("hybrid", 0.5, 0, "en:1", "en", "de", 9),
-            ("hybrid", 0.5, 0, "en:1", "en", "en", 1),
-            ("hybrid", 0.5, 0, "en:2", "en", "en", 1),
-            ("hybrid", 0.5, 0, "en:2", "en", "de", 3),
-        ],
-        columns=["strategy", "alpha", "seed", "query_id", "query_lang", "candidate_lang", "rank_in_pool"],
-    )
+    lines = [("de:1", "de", "de", 4), ("de:1", "de", "en", 2), ("en:1", "en", "de", 9), ("en:1", "en", "en", 1)]
+    lines += [("en:2", "en", "en", 1), ("en:2", "en", "de", 3)]
+    ranks = pd.DataFrame(lines, columns=["query_id", "query_lang", "candidate_lang", "rank_in_pool"])
+    ranks = ranks.assign(strategy="hybrid", alpha=0.5, seed=0)
     (matrix,) = summaries.first_ranked(ranks).values()
     assert matrix.loc["de"].to_dict() == {"de": 0.0, "en": 1.0}
     assert matrix.loc["en"].to_dict() == {"de": 0.0, "en": 1.0}
@@ -194,15 +173,10 @@ def test_claims_are_judged_from_the_comparison_and_not_in_a_smoke_run():
 def test_the_papers_numbers_are_the_papers():
     shown = {claim.text: claim.paper_numbers() for claim in claims.CLAIMS}
     assert shown["Hybrid has less language bias than X-X-mono"] == "XLM-R 286.6 / 410.2, LaBSE 221.1 / 261.5"
+    assert claims.CLAIMS[0].paper_numbers("mlqa-r", "labse") == "LaBSE 0.6864 / 0.6710"
     for claim in claims.CLAIMS:  # the paper itself has each claim right for at least one of its two checkpoints
         pairs = [part.split()[1::2] for part in claim.paper_numbers().split(", ")]
         assert any(claim.sign * (float(a) - float(b)) > 0 for a, b in pairs), claim.text
-
-
-def test_claims_name_strategies_and_settings_of_the_paper():
-    cells = paper.reported(3)
-    for claim in claims.CLAIMS:
-        assert {claim.a, claim.b} <= set(cells["strategy"]) and claim.setting in set(cells["setting"])
 
 
 def test_facts_are_counted_where_the_data_are_at_hand():

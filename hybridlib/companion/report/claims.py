@@ -26,16 +26,9 @@ COLUMNS = ["claim", "paper", "same_benchmark", "measured", "verdict"]
 def verdict(low: float, high: float, seed_min: float, seed_max: float, sign: int) -> str:
     """Judge a claim about a difference: "holds", "does not hold" or "undecided".
 
-    It holds if the 95 % interval and the difference of every single seed lie on the claimed side of 0, does not hold if
-    all of them lie on the other side, and is undecided else.
-
-    Args:
-        low, high: the interval of the measured difference.
-        seed_min, seed_max: its range over single seeds.
-        sign: 1 where the claimed difference is positive, -1 where it is negative.
-
-    Raises:
-        ValueError: a number is NaN, or low or seed_min lies above its other end.
+    It holds if the 95 % interval (low, high) and the difference of every single seed (seed_min to seed_max) lie on the
+    claimed side of 0, does not hold if all of them lie on the other side, and is undecided else. sign: 1 where the
+    claimed difference is positive, -1 where it is negative. ValueError for NaN, or ends in the wrong order.
     """
     if not (low <= high and seed_min <= seed_max):
         raise ValueError(f"a verdict needs low <= high and seed_min <= seed_max, not {low, high, seed_min, seed_max}")
@@ -62,7 +55,6 @@ def line(
     Args:
         comparison: difference, low, high, seed_min and seed_max, in one line; without a line nothing was run.
         what: the difference in words, such as "mAP hybrid - X-Y".
-        sign: as in `verdict`.
         paper: what the paper says about it.
         same_benchmark: whether it was measured on the paper's benchmark.
         needs: what is lacking where nothing was run.
@@ -163,10 +155,8 @@ def facts(
 ) -> pd.DataFrame:
     """What is said about the data: counted where the data are at hand, else "not run".
 
-    Args:
-        subjects: the test subjects that a training question or passage is about, and all test subjects; None where
-            other data are trained on.
-        xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
+    subjects: how many test subjects a training question or passage is about, and how many there are; None where other
+    data are trained on. xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
     """
     shared, total = subjects or (0, 0)
     line = {"claim": "Training and evaluation data are separate", "paper": "stated", "same_benchmark": ""}

@@ -44,10 +44,7 @@ BAR = {"location": "bottom", "fraction": 0.05, "aspect": 50}
 def first_ranked(matrices: Mapping[str, pd.DataFrame]) -> Figure:
     """Who is ranked first by whom: a query language x candidate language heat map per strategy, on one shared scale.
 
-    The share without bias, 1 / number of languages, is marked on the colour bar.
-
-    Args:
-        matrices: strategy -> square frame of shares (index query language, columns candidate language).
+    The share without bias, 1 / number of languages, is marked on the colour bar. matrices: of `summaries.first_ranked`.
     """
     names = strategies(pd.DataFrame({"strategy": list(matrices)}))
     if not names:
@@ -85,10 +82,7 @@ def first_ranked(matrices: Mapping[str, pd.DataFrame]) -> Figure:
 def win_matrix(frame: pd.DataFrame, a: str, b: str) -> Figure:
     """Difference in mAP between two strategies, a - b, for each pair of languages, in the colour of the better one.
 
-    Args:
-        frame: of `summaries.wins`: query_lang, pool (the candidate language, or "all"), difference, low, high, outcome
-            ("win", "tie" or "loss" of a).
-        a, b: the strategies.
+    frame: of `summaries.wins`.
     """
     require(frame, "frame", ["query_lang", "pool", "difference", "low", "high", "outcome"])
     strategies(pd.DataFrame({"strategy": [a, b]}))
@@ -114,8 +108,7 @@ def win_matrix(frame: pd.DataFrame, a: str, b: str) -> Figure:
 def corpus_sizes(frame: pd.DataFrame) -> Figure:
     """Queries and candidates of benchmarks: bars per language, a panel per benchmark (Table 10).
 
-    Args:
-        frame: name, language, queries, candidates.
+    frame: name, language, queries, candidates.
     """
     require(frame, "frame", ["name", "language", "queries", "candidates"])
     names, languages = list(dict.fromkeys(frame["name"])), sorted(set(frame["language"]))
@@ -137,8 +130,7 @@ def corpus_sizes(frame: pd.DataFrame) -> Figure:
 def training_sizes(frame: pd.DataFrame) -> Figure:
     """Sizes of training sets on a logarithmic scale with their shares of the sum, largest first (Table 9).
 
-    Args:
-        frame: name, language (codes with spaces between), size.
+    frame: name, language (codes with spaces between), size.
     """
     require(frame, "frame", ["name", "language", "size"])
     frame = frame.sort_values("size", ascending=False)
@@ -161,8 +153,7 @@ def training_sizes(frame: pd.DataFrame) -> Figure:
 def batches(batches: Mapping[str, Batch]) -> Figure:
     """The paper's Figure 2 from real batches: a column per batch, the languages of query and passage in a few places.
 
-    Args:
-        batches: label -> batch; how many places it has that are not shown is said below.
+    batches: label -> batch; how many places it has that are not shown is said below.
     """
     if not batches:
         raise ValueError("batches is empty; pass a label and its batch")
@@ -182,9 +173,8 @@ def batches(batches: Mapping[str, Batch]) -> Figure:
 def negatives(mask: np.ndarray, query_lang: Sequence[str], passage_lang: Sequence[str]) -> Figure:
     """Which passages of a batch are the positive (passage i of query i), a negative, or masked for each query.
 
-    Args:
-        mask: (B, P) bool, True where a passage is no negative of the query, as `loss.not_negatives` returns it.
-        query_lang, passage_lang: (B,) and (P,) language codes.
+    mask: (B, P) bool, True where a passage is no negative of the query, as `loss.not_negatives` returns it.
+    query_lang, passage_lang: (B,) and (P,) language codes.
     """
     mask, shape = np.asarray(mask, dtype=bool), (len(query_lang), len(passage_lang))
     if mask.shape != shape or not 0 < shape[0] <= shape[1]:

@@ -44,11 +44,7 @@ INTERVAL = "Bar: 95 % cluster bootstrap interval, queries of all seeds together.
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
+    """Write `folder`/`name`.png and .svg, each whole or not at all; the same figure gives the same bytes."""
     paths = []
     with style():
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -108,23 +104,18 @@ def label_rows(ax: Axes, labels: Sequence[str], *, above: float = 0.5) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def require(frame: pd.DataFrame, name: str, columns: Iterable[str]) -> None:
-    """Raise ValueError if the frame, which the caller knows as `name`, has no rows or lacks a column."""
-    missing = [column for column in columns if column not in frame.columns]
+def require(frame: pd.DataFrame, name: str, columns: Iterable[str], **values: str) -> pd.DataFrame:
+    """Rows with those values of a frame that the caller knows as `name`; ValueError without a column or any row."""
+    needed = list(dict.fromkeys([*columns, *values]))
+    missing = [column for column in needed if column not in frame.columns]
     if missing:
-        raise ValueError(f"{name} has no column {missing[0]!r}; it needs {', '.join(columns)}")
+        raise ValueError(f"{name} has no column {missing[0]!r}; it needs {', '.join(needed)}")
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
     if frame.empty:
-        raise ValueError(f"{name} has no rows; there is nothing to draw")
-
-
-def select(frame: pd.DataFrame, name: str, columns: Sequence[str], **values: str) -> pd.DataFrame:
-    """Rows with those values, all columns checked; ValueError if there are none."""
-    require(frame, name, dict.fromkeys([*columns, *values]))
-    kept = frame[np.logical_and.reduce([frame[column] == value for column, value in values.items()])]
-    if kept.empty:
-        wanted = ", ".join(f"{column} {value!r}" for column, value in values.items())
-        raise ValueError(f"{name} has no rows with {wanted}; evaluate them first or choose others")
-    return kept
+        wanted = " with " + ", ".join(f"{column} {value!r}" for column, value in values.items()) if values else ""
+        raise ValueError(f"{name} has no rows{wanted}; there is nothing to draw: evaluate them first or choose others")
+    return frame
 
 
 def strategies(frame: pd.DataFrame) -> list[str]:

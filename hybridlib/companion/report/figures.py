@@ -1,9 +1,7 @@
 """Figures: one function each, from frames of `summaries` to a matplotlib Figure; heat maps and boxes: `diagrams`.
 
-Every function also takes `title`, drawn above, and `note`, drawn below after the caption, which says what points and
-bars mean; bars are the intervals of the frame. A strategy has one colour (Okabe-Ito) and one marker everywhere. A
-missing number is left blank, never drawn as 0. All raise ValueError for an empty frame, a missing column, or rows that
-were asked for and are not there.
+Every function also takes `title`, drawn above, and `note`, drawn below after the caption. A missing number is left
+blank, never drawn as 0. ValueError for an empty frame, a missing column, or rows that were asked for and are not there.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from hybridlib.companion.report.drawing import (
     marks,
     new_figure,
     require,
-    select,
     strategies,
 )
 from hybridlib.companion.report.summaries import monolingual_share
@@ -41,52 +38,44 @@ POINTS = 50  # into so many means the steps of a training curve are put together
 def quality(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """The mAP of each strategy, over all languages: a panel for each setting, one shared scale.
 
-    Args:
-        summary: strategy, alpha (one for hybrid), setting, measure, subset, mean, low, high.
-        seeds: strategy, alpha, setting, measure, subset, value.
+    summary, seeds: of `summaries.summary` and `summaries.by_seed`, hybrid with one alpha.
     """
     keys = {"measure": "map", "subset": "all"}
-    means, single = select(summary, "summary", [*BY, *SPAN], **keys), select(seeds, "seeds", [*BY, "value"], **keys)
+    means, single = require(summary, "summary", [*BY, *SPAN], **keys), require(seeds, "seeds", [*BY, "value"], **keys)
     alphas = means.loc[means["strategy"] == "hybrid", "alpha"].unique()
     if len(alphas) > 1:
         raise ValueError(f"summary has hybrid with several alphas, {alphas.tolist()}; keep one, or draw mixing_ratio")
     panels = {setting: words for setting, words in SETTINGS.items() if setting in set(means["setting"])}
-    figure = _strategy_panels("setting", panels, means, single)
-    if len(alphas) and alphas[0] != 0.5:
-        ax, hybrid = figure.axes[0], LOOKS["hybrid"].label
-        labels = [label.get_text() for label in ax.get_yticklabels()]
-        ax.set_yticklabels([f"{label}\nalpha {alphas[0]:g}" if label == hybrid else label for label in labels])
-    return figure
+    shown = f"\nalpha {alphas[0]:g}" if len(alphas) and alphas[0] != 0.5 else ""
+    return _strategy_panels("setting", panels, means, single, beside_hybrid=shown)
 
 
 @captioned(f"Marker: macro mean over pairs of languages. {INTERVAL}")
 def shared_script(frame: pd.DataFrame) -> Figure:
     """Cross-lingual mAP of each strategy, apart for pairs of languages that share a script and that do not.
 
-    Args:
-        frame: strategy, group ("same script" or "different script"), mean, low, high.
+    frame: of `summaries.by_script`.
     """
     require(frame, "frame", ["strategy", "group", *SPAN])
     groups = sorted(frame["group"].unique(), reverse=True)
-    return _strategy_panels("group", dict(zip(groups, groups, strict=True)), frame, pd.DataFrame())
+    return _strategy_panels("group", dict(zip(groups, groups, strict=True)), frame, frame[:0].assign(value=0.0))
 
 
-def _strategy_panels(column: str, panels: Mapping[str, str], means: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """A panel per value of a column, which has a heading in `panels`; in it a row per strategy. One scale."""
-    names = strategies(means)
+def _strategy_panels(
+    column: str, panels: Mapping[str, str], means: pd.DataFrame, seeds: pd.DataFrame, beside_hybrid: str = ""
+) -> Figure:
+    """A panel per value of a column, with its heading; in it a row per strategy. One scale."""
+    names, text = strategies(means), {"textcoords": "offset points", "ha": "center", "fontsize": 7}
     figure, axes = new_figure(1, len(panels), 0.75 + 0.42 * len(names), sharex=True, sharey=True)
     for ax, (panel, heading) in zip(axes[0], panels.items(), strict=True):
-        label_rows(ax, [LOOKS[strategy].label for strategy in names], above=0.6)
+        label_rows(ax, [LOOKS[name].label + (beside_hybrid if name == "hybrid" else "") for name in names], above=0.6)
         for place, strategy in enumerate(names):
-            own, single = (
-                frame[(frame[column] == panel) & (frame["strategy"] == strategy)] if len(frame) else frame
-                for frame in (means, seeds)
-            )
-            dots = (np.full(len(single), place + 0.27), single["value"]) if len(single) else None
+            keys = {column: panel, "strategy": strategy}
+            own, single = (frame[(frame[list(keys)] == list(keys.values())).all(axis=1)] for frame in (means, seeds))
+            dots = (np.full(len(single), place + 0.27), single["value"])
             marks(ax, own, np.full(len(own), place), LOOKS[strategy], seeds=dots)
             for mean in own["mean"].dropna():
-                style = {"textcoords": "offset points", "ha": "center", "fontsize": 7}
-                ax.annotate(f"{mean:.3f}", (mean, place), (0, 5), **style)
+                ax.annotate(f"{mean:.3f}", (mean, place), (0, 5), **text)
         ax.set(xlabel=MEASURES["map"])
         ax.set_title(heading)
         ax.margins(x=0.14)
@@ -98,13 +87,9 @@ def _strategy_panels(column: str, panels: Mapping[str, str], means: pd.DataFrame
     "minus smallest, in the pool of all languages."
 )
 def language_bias(by_language: pd.DataFrame, *, zero_shot: Sequence[str] = ("el", "vi")) -> Figure:
-    """Rank distance in the multi setting for each query language and strategy.
+    """Rank distance in the multi setting for each query language and strategy, the largest first.
 
-    Languages with the largest distance come first, then those never trained on.
-
-    Args:
-        by_language: strategy, setting, measure, query_lang, mean, low, high.
-        zero_shot: languages to mark as not trained on.
+    by_language: of `summaries.by_language`. zero_shot: languages not trained on, which are marked and come last.
     """
     return _language_rows(by_language, "by_language", "rank_distance", (), dict.fromkeys(zero_shot, "zero-shot"))
 
@@ -117,12 +102,10 @@ def by_language(
     languages: Sequence[str] = (),
     marks: Mapping[str, str] | None = None,
 ) -> Figure:
-    """A measure for each query language and strategy, in one setting; marked languages come last.
+    """A measure for each query language and strategy, in one setting.
 
-    Args:
-        frame: of `summaries.by_language`: strategy, measure, query_lang, mean, low, high.
-        languages: from top to bottom; none: the largest mean first. Others are left out.
-        marks: language -> what to put beside it.
+    frame: of `summaries.by_language`. languages: from top to bottom, others are left out; none: the largest mean first.
+    marks: language -> what to put beside it; these come last.
     """
     return _language_rows(frame, "frame", measure, languages, marks or {})
 
@@ -131,7 +114,7 @@ def _language_rows(
     frame: pd.DataFrame, name: str, measure: str, languages: Sequence[str], remarks: Mapping[str, str]
 ) -> Figure:
     """A row per language, in it a marker per strategy; a darker line before the first of the remarked languages."""
-    frame = select(frame, name, ["strategy", "query_lang", *SPAN], measure=measure)
+    frame = require(frame, name, ["strategy", "query_lang", *SPAN], measure=measure)
     size = frame.groupby("query_lang", observed=True)["mean"].mean().sort_values(ascending=False)
     languages = [lang for lang in languages or size.index if lang in size.index]
     languages = sorted(languages, key=lambda lang: lang in remarks)
@@ -156,15 +139,14 @@ def _language_rows(
 def mixing_ratio(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """The mAP in mono, cross and multi, and rank distance, against alpha from 0 (X-Y) to 1 (X-X-mono).
 
-    Args:
-        summary, seeds: as for `quality`; strategies that are not of the curve are left out.
+    summary, seeds: as for `quality`, any alphas; strategies that are not of the curve are left out.
     """
     figure, axes = new_figure(2, 2, 4.9, sharex=True)
     panels = [*((setting, "map") for setting in SETTINGS), ("multi", "rank_distance")]
     for ax, (setting, measure) in zip(axes.flat, panels, strict=True):
         keys = {"setting": setting, "measure": measure, "subset": "all"}
-        rows = monolingual_share(select(summary, "summary", [*BY, *SPAN], **keys))
-        share_curve(ax, rows, monolingual_share(select(seeds, "seeds", [*BY, "value"], **keys)))
+        rows = monolingual_share(require(summary, "summary", [*BY, *SPAN], **keys))
+        share_curve(ax, rows, monolingual_share(require(seeds, "seeds", [*BY, "value"], **keys)))
         ax.set_title(f"{setting}: {MEASURES[measure]}")
         if measure == "rank_distance":
             _log_if_wide(ax.yaxis, rows[SPAN])
@@ -174,13 +156,9 @@ def mixing_ratio(summary: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
 
 
 def share_curve(ax: Axes, points: pd.DataFrame, seeds: pd.DataFrame) -> None:
-    """Draw a curve over the share of monolingual batches, its ends and middle named after their strategies.
+    """Draw a curve over the share of monolingual batches; its scale spans .05 at least: noise is not blown up.
 
-    The scale spans .05 at least, so that noise is not blown up.
-
-    Args:
-        points: strategy, monolingual_share, mean, low, high.
-        seeds: strategy, monolingual_share, value.
+    points, seeds: of one setting and measure, with the column of `summaries.monolingual_share`.
     """
     points = points.sort_values("monolingual_share")
     ax.plot(points["monolingual_share"], points["mean"], color="0.6", linewidth=1, zorder=1, label="_curve")
@@ -203,8 +181,7 @@ def share_curve(ax: Axes, points: pd.DataFrame, seeds: pd.DataFrame) -> None:
 def training_curves(log: pd.DataFrame) -> Figure:
     """Training loss, apart for monolingual and X-Y batches (their losses do not compare), and validation loss.
 
-    Args:
-        log: strategy, seed, step, mode, loss, and validation_loss (NaN where it was not measured).
+    log: strategy, seed, step, mode, loss, and validation_loss (NaN where it was not measured).
     """
     require(log, "log", ["strategy", "seed", "step", "mode", "loss", "validation_loss"])
     log = log.reset_index(drop=True)

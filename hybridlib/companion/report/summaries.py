@@ -35,10 +35,7 @@ PAIRS = (("hybrid", "x-x-mono"), ("hybrid", "x-y"))
 def subset(rows: pd.DataFrame, name: str, trained: Sequence[str]) -> pd.DataFrame:
     """Rows of "all" languages, of "trained" ones (query and candidate) or "zero-shot" (at least one was not trained).
 
-    For multi, whose candidates are in all languages, the query's language decides.
-
-    Raises:
-        ValueError: no such subset.
+    For multi, whose candidates are in all languages, the query's language decides. ValueError for another name.
     """
     if name not in SUBSETS:
         raise ValueError(f"subset must be one of {', '.join(SUBSETS)}, not {name!r}")
@@ -49,13 +46,10 @@ def subset(rows: pd.DataFrame, name: str, trained: Sequence[str]) -> pd.DataFram
 
 
 def intervals(rows: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """Macro mean, 95 % interval and spread over seeds of each measure in each group of rows.
+    """Macro mean, 95 % interval and spread over seeds of each measure in each group of rows that has a value of it.
 
-    Args:
-        by: columns that make the groups; a measure of which a group has no value is left out there.
-
-    Returns:
-        `by`, measure, mean, low, high, sd (over seeds, NaN for one), n_seeds, n_queries.
+    by: columns that make the groups. Returns `by`, measure, mean, low, high, sd (over seeds, NaN for one), n_seeds,
+    n_queries.
     """
     lines = []
     for keys, part in rows.groupby(list(by), observed=True, dropna=False):
@@ -77,11 +71,7 @@ def seed_means(part: pd.DataFrame, measure: str) -> pd.Series:
 
 
 def summary(rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """`intervals` of each strategy, setting, measure and subset of languages.
-
-    Returns:
-        strategy, alpha, setting, measure, subset, mean, low, high, sd, n_seeds, n_queries.
-    """
+    """`intervals` of each strategy, alpha, setting, measure and subset of languages."""
     parts = [intervals(subset(rows, name, trained), [*BY, "setting"], measures).assign(subset=name) for name in SUBSETS]
     frame, order = pd.concat(parts), [*SUBSETS, *SETTINGS]
     keys = [*BY, "subset", "setting"]
@@ -101,14 +91,10 @@ def by_seed(rows: pd.DataFrame, trained: Sequence[str], *, measures: Sequence[st
 
 
 def by_language(rows: pd.DataFrame, measure: str = "map", *, group: str = "query_lang") -> pd.DataFrame:
-    """Mean and interval per strategy, setting and language.
+    """`intervals` of each strategy, setting and language, without the seeds' columns.
 
-    Args:
-        group: "query_lang": "cross of ar" are queries in ar against each other language. "pool" turns it round. The
-            paper does not say which it means.
-
-    Returns:
-        strategy, setting, the group's column, measure, mean, low, high, n_queries.
+    group: "query_lang": "cross of ar" are queries in ar against each other language; "pool" turns it round. The paper
+    does not say which it means. ValueError for another column.
     """
     if group not in statistics.CELL:
         raise ValueError(f"group must be 'query_lang' or 'pool', not {group!r}")
@@ -133,9 +119,8 @@ def compare(
 ) -> pd.DataFrame:
     """Paired randomisation tests between strategies, corrected by Holm over all tests of the returned frame.
 
-    Returns:
-        setting, measure, subset, a, b, difference (a - b), low, high, p, seed_min and seed_max (the differences of
-        single seeds), p_holm.
+    Returns setting, measure, subset, a, b, difference (a - b), low, high, p, seed_min and seed_max (the differences of
+    single seeds), p_holm.
     """
     lines = []
     for name, setting in itertools.product(subsets, SETTINGS):
@@ -161,10 +146,8 @@ def wins(rows: pd.DataFrame, a: str, b: str, setting: str, measure: str = "map")
 def monolingual_share(frame: pd.DataFrame) -> pd.DataFrame:
     """Keep the strategies of the curve over alpha and add `monolingual_share`, the share of monolingual batches.
 
-    It is 0 for X-Y and 1 for X-X-mono, whose alpha is NaN, and alpha for hybrid.
-
-    Raises:
-        ValueError: no row of these strategies, or a row of hybrid without alpha.
+    It is 0 for X-Y and 1 for X-X-mono, whose alpha is NaN, and alpha for hybrid. ValueError for no row of these
+    strategies, or a row of hybrid without alpha.
     """
     frame = frame[frame["strategy"].isin(["x-x-mono", "x-y", "hybrid"])]
     ends = frame["strategy"].astype(object).map({"x-x-mono": 1.0, "x-y": 0.0})
@@ -250,12 +233,7 @@ def write_trec(
 ) -> None:
     """Write the run and the judgements of one setting, so that trec_eval can confirm its numbers.
 
-    Args:
-        setting: "multi", "mono" or an ordered pair of languages such as "de-en" (query language first).
-        depth: candidates per query in the run.
-
-    Raises:
-        ValueError: the setting is none of the benchmark's.
+    setting: as `language_pairs` takes it. depth: candidates per query in the run.
     """
     pairs = language_pairs(benchmark, setting)
     if run is not None:
@@ -267,7 +245,7 @@ def write_trec(
 
 
 def language_pairs(benchmark: Benchmark, setting: str) -> set[tuple[str, str]]:
-    """(query language, candidate language) pairs of "multi", "mono" or a pair such as "de-en"; else ValueError."""
+    """(query, candidate) languages of "multi", "mono" or a pair such as "de-en", query first; else ValueError."""
     every = set(itertools.product(benchmark.languages, repeat=2))
     known = {"multi": every, "mono": {(a, b) for a, b in every if a == b}}
     known |= {f"{a}-{b}": {(a, b)} for a, b in every if a != b}

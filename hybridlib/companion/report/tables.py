@@ -55,13 +55,11 @@ def verdict(reported: float, reproduced: float, decimals: int, sd: float = math.
 
 
 def build(reported: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
-    """One row per reported cell, with what was reproduced of it on the same benchmark.
+    """One row per cell of `paper.reported`, with what was reproduced of it on the same benchmark.
 
     Args:
-        reported: from `paper.reported`.
         reproduced: column value and the columns that name the cell (those of PAPER_KEYS and dataset that `reported`
-            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty. Rows that no reported
-            cell asks for are left out.
+            uses). Optional: low, high (interval of the value), sd (over seeds). May be empty.
 
     Returns:
         table, the naming columns, reported, reproduced, difference (reproduced - reported), low, high, sd, verdict,
@@ -93,9 +91,7 @@ def study_cells(rows: pd.DataFrame, *, benchmark: str | None, checkpoint: str | 
 
     A cell is a macro mean of a strategy in a setting: over a query language's pools, or over all languages ("mean").
 
-    Args:
-        rows: strategy, seed and what `summaries` reads; a measure that they lack has no cell.
-        benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
+    benchmark, checkpoint: as the paper's tables call them; None for one that is not in them: then there is no cell.
     """
     columns = [*PAPER_KEYS, "value", "low", "high", "sd"]
     if benchmark is None or checkpoint is None:
@@ -110,8 +106,7 @@ def study_cells(rows: pd.DataFrame, *, benchmark: str | None, checkpoint: str | 
 def reproduced_cells(folders: Sequence[Path], base: str | None) -> pd.DataFrame:
     """`study_cells` of folders that `summaries.write_rows` wrote, one for each benchmark, strategy and seed.
 
-    Args:
-        base: what the paper's tables call the checkpoint that all of them were trained from.
+    base: what the paper's tables call the checkpoint that all of them were trained from.
 
     Raises:
         FileNotFoundError: a folder has no labels.json.
@@ -144,7 +139,7 @@ def _check_alike(labels: pd.DataFrame) -> None:
     if (twice := labels["seed"].duplicated(keep=False)).any():
         first, second, *_ = labels.index[twice]
         raise ValueError(f"{first} and {second} hold the same strategy and seed; give one of them")
-    for name, values in labels.reindex(columns=ALIKE).astype(str).items():
+    for name, values in labels.reindex(columns=ALIKE).map(str).items():
         for other in values.index[values != values.iloc[0]]:
             words = f"{labels.index[0]} and {other} differ in {name}, not only in the seed"
             raise ValueError(f"{words}; make two tables of them")
@@ -153,15 +148,8 @@ def _check_alike(labels: pd.DataFrame) -> None:
 def side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
     """Strategies side by side: a row per setting, measure and language, a column per strategy.
 
-    Args:
-        frame: setting, measure, language, strategy, value and, where known, low and high.
-
-    Returns:
-        setting, measure, language, then text "value [low, high]" per strategy, "" where not run; three decimals, one of
-        rank distances.
-
-    Raises:
-        ValueError: two values for one strategy in one row.
+    frame: setting, measure, language, strategy, value and, where known, low and high. Returns text "value [low, high]"
+    per strategy, "" where not run; three decimals, one of rank distances. ValueError for two values in one place.
     """
     keys = [*ROW, "strategy"]
     for cell in frame[frame.duplicated(keys)][keys].to_dict("records"):
@@ -246,9 +234,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 def write_tables(frame: pd.DataFrame, folder: str | Path, name: str, decimals: int = 4) -> list[Path]:
     """Write `folder`/`name`.md, .tex and .csv, none of them ever half written; return the three paths.
 
-    Raises:
-        ValueError: `name` is no plain file name.
-        OSError: the folder cannot be made or written; the text names it.
+    ValueError if `name` is no plain file name; OSError if the folder cannot be made or written.
     """
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"{name!r} is no name for a table file; use letters, digits, _ and -")
