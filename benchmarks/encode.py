@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from hybridlib.corpora import Benchmark
 from hybridlib.corpora.lareqa import load_lareqa
-from hybridlib.encoder import Encoder, _map_in_threads, _PackedLinear, plan_batches
+from hybridlib.encoder import Encoder, _map_in_threads, plan_batches, with_packed_weights
 from hybridlib.evaluation import evaluate_vectors
 from hybridlib.files import data_folder
 
@@ -96,22 +96,12 @@ def matrix_rate(dtype: torch.dtype, rounds: int = 5) -> float:
     threads, best = torch.get_num_threads(), 0.0
     for outputs, inputs in SHAPES:
         plain, tokens = torch.nn.Linear(inputs, outputs, dtype=dtype), torch.randn(1024, inputs, dtype=dtype)
-        for layer in (plain, *_packed(plain)):
+        for layer in (plain, with_packed_weights(plain)):
             for at_once in (1, threads):
                 for _ in range(rounds):
                     (seconds, _), _ = timed(partial(products, layer, [tokens] * 4 * threads, at_once))
                     best = max(best, 2 * tokens.numel() * outputs * 4 * threads / seconds)
     return best
-
-
-def _packed(linear: torch.nn.Linear) -> list[torch.nn.Module]:
-    """The layer with packed weights, where torch has that."""
-    try:
-        layer = _PackedLinear(linear)
-        layer(linear.weight[:1])
-        return [layer]
-    except Exception:  # private operators: whatever another torch makes of them
-        return []
 
 
 @torch.inference_mode()

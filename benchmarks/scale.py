@@ -8,9 +8,9 @@ the texts are smaller: a few made-up words, about 20 bytes where mMARCO's passag
 
 The corpus is written by `write_pairs` in one process and opened in a fresh one, which builds every sampler and draws
 batches with their texts; before, the files are dropped from the page cache where the system allows it. Memory is what
-Linux calls RssAnon: what a process holds beyond mapped files. The growth is counted from after the imports. Then the
-English texts are tokenised into files, and a fresh process takes batches from them; the tokenizer is a toy (a token per
-digit), so its speed says nothing about a real one.
+Linux calls RssAnon: what a process holds beyond mapped files. The growth is counted from after the imports. Another
+process then takes English batches with their token ids; the tokenizer is a toy (a token per digit), so its speed says
+little about a real one.
 """
 
 from __future__ import annotations
@@ -65,10 +65,7 @@ def measured(n: int, folder: Path) -> dict:
     report["file_mb"] = file_sizes(folder / "corpus")
     drop_from_cache(folder / "corpus")
     report["open"] = in_fresh_process("open", folder)
-    report["tokens_written"] = in_fresh_process("tokens", folder)
-    report["token_file_mb"] = file_sizes(folder / "tokens")
-    drop_from_cache(folder / "tokens")
-    report["tokens_read"] = in_fresh_process("tokens", folder)
+    report["tokens"] = in_fresh_process("tokens", folder)
     return report | {"load_after": os.getloadavg()[0]}
 
 
@@ -153,7 +150,7 @@ def rates(corpus: ParallelPairs, sampler: BatchSampler) -> dict[str, float]:
 
 
 def tokenised(folder: Path) -> dict:
-    """Tokenise the English texts into files, or open those that are there, and take batches; seconds and memory."""
+    """Take English batches with their token ids; their rate, and the memory."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -167,18 +164,14 @@ def tokenised(folder: Path) -> dict:
     encoder, corpus = Encoder.tiny(tokenizer, hidden=32), ParallelPairs.load(folder)
     before, began = resident(), time.perf_counter()
     with Peak() as peak:
-        tokens = TokenizedPairs(corpus, encoder, folder.with_name("tokens"))
-        tokens.prepare(["en"])
-        seconds = time.perf_counter() - began
+        tokens = TokenizedPairs(corpus, encoder)
         sampler = BatchSampler(corpus, "en-en", batch_size=BATCH, steps=BATCHES)
         for step in range(BATCHES):
             pair = sampler.batch(step).pair
             tokens.query_ids(corpus.query_rows[pair], ["en"] * BATCH)
             tokens.passage_ids(corpus.passage_rows[pair], ["en"] * BATCH)
-    rest = time.perf_counter() - began - seconds
-    report = {"texts": len(corpus.queries) + len(corpus.passages), "seconds_to_prepare": round(seconds, 2)}
-    report |= {"batches_per_second": round(BATCHES / rest), "peak_anonymous_mb": megabytes(peak.bytes - before)}
-    return report | {"anonymous_mb_at_the_end": megabytes(resident() - before)}
+    rate = BATCHES / (time.perf_counter() - began)
+    return {"batches_per_second": round(rate), "peak_anonymous_mb": megabytes(peak.bytes - before)}
 
 
 class Peak:

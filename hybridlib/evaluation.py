@@ -1,8 +1,8 @@
-"""Benchmark x encoder -> one row per query and setting; every setting from one encoding of every text.
+"""Evaluate an encoder on a benchmark: one row per query and setting, all settings from one encoding of each text.
 
-Settings (arXiv 2408.10536, section 3): mono, a query against the candidates of its own language; cross, against those
-of one other language; multi, against the candidates of all languages. All of them are blocks of one score matrix,
-which is computed in blocks of queries and never held whole.
+Settings (arXiv 2408.10536, section 3): mono, a query against the candidates of its own language; cross, against the
+candidates of one other language; multi, against the candidates of all languages. All settings are parts of one score
+matrix, which is computed in blocks of queries and never held whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYS = ["setting", "query_lang", "pool", "query_id", "question_id", "cluster"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What one encoder does on one benchmark.
+    """Result of one encoder on one benchmark.
 
     Attributes:
         benchmark: name of the benchmark.
@@ -34,9 +34,9 @@ class Evaluation:
         counts: queries and candidates per language.
         ranks: a row per query and relevant candidate: query_id, question_id, cluster, query_lang, candidate_id,
             candidate_lang, gain, rank_in_language (among the candidates of that language), rank_in_pool (among all).
-        rows: a row per query and setting that has something relevant: KEYS, then a column per measure. pool is what was
-            searched: a language, or "all" for multi; rank_distance is there for multi only.
-        excluded: queries left out of a setting because nothing is relevant in it (or, for rank_distance, in fewer than
+        rows: a row per query and setting with a relevant candidate: KEYS, then a column per measure. pool is the pool
+            that was searched: a language, or "all" for multi. rank_distance has values for multi only.
+        excluded: queries left out of a setting because no candidate in it is relevant (for rank_distance: in fewer than
             two languages): {"cross": {"de-en": 3}, ...}; zeros are left out.
     """
 
@@ -48,7 +48,7 @@ class Evaluation:
     excluded: dict[str, dict[str, int]]
 
     def save(self, folder: Path) -> None:
-        """Write rows.parquet, ranks.parquet and excluded.json, each whole or not at all."""
+        """Write rows.parquet, ranks.parquet and excluded.json, each file whole or not at all."""
         for name in ("rows", "ranks"):
             with replace_file(Path(folder) / f"{name}.parquet") as new:
                 getattr(self, name).to_parquet(new)
@@ -61,7 +61,7 @@ def evaluate(
     """Encode every text of the benchmark once, rank and measure.
 
     Args:
-        encoder: its query_prefix and passage_prefix are put before the texts.
+        encoder: the encoder's query_prefix and passage_prefix are put before the texts.
         measures: names as `metrics.measure` takes them; rank_distance is always added.
         options: batch_tokens, dtype and progress, as in `Encoder.encode`.
     """
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of all queries (Q, D) and candidates (C, D); options as `evaluate`'s."""
+    """Encode all queries (Q, D) and candidates (C, D); the options are those of `evaluate`."""
     sides = ((benchmark.queries, encoder.query_prefix), (benchmark.candidates, encoder.passage_prefix))
     return tuple(encoder.encode(table["text"].to_pylist(), prefix=prefix, **options) for table, prefix in sides)
 
@@ -77,7 +77,7 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, **options) -> tuple
 def evaluate_vectors(
     benchmark: Benchmark, queries: torch.Tensor, candidates: torch.Tensor, *, measures: Sequence[str] = metrics.MEASURES
 ) -> Evaluation:
-    """Rank and measure what is encoded already: vectors (Q, D) and (C, D), in the order of the benchmark's tables."""
+    """Rank and measure from vectors (Q, D) and (C, D), in the order of the benchmark's queries and candidates."""
     ranks = rank_relevant(benchmark, queries, candidates)
     rows = rows_from_ranks(ranks, measures)
     excluded = _excluded(benchmark, rows)
@@ -87,10 +87,10 @@ def evaluate_vectors(
 def score_blocks(
     benchmark: Benchmark, queries: torch.Tensor, candidates: torch.Tensor
 ) -> tuple[np.ndarray, Iterator[tuple[int, np.ndarray]]]:
-    """Cosine scores in blocks of queries, candidates ordered by id descending, as trec_eval breaks ties.
+    """Compute cosine scores in blocks of queries; candidates are sorted by id, descending, as trec_eval breaks ties.
 
     Returns:
-        order: (C,) row of `candidates` in each column.
+        order: (C,) row of `candidates` that each column of the scores holds.
         blocks: (first query row, scores (block, C) float32) pairs. Candidates with equal vectors have equal scores.
 
     Raises:
@@ -104,20 +104,20 @@ def score_blocks(
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, len(queries), BLOCK):
-            # One product per distinct vector: equal texts must tie exactly, wherever their columns stand.
+            # One product per distinct vector, so that equal texts tie exactly in all columns.
             yield start, (queries[start : start + BLOCK] @ distinct.T).index_select(1, column).numpy()
 
     return order, blocks()
 
 
 def rank_relevant(benchmark: Benchmark, queries: torch.Tensor, candidates: torch.Tensor) -> pd.DataFrame:
-    """Rank of each relevant candidate among those of its language and among all; see `Evaluation.ranks`."""
+    """Rank each relevant candidate among the candidates of its language and among all; see `Evaluation.ranks`."""
     table = _relevant_frame(benchmark)
     order, blocks = score_blocks(benchmark, queries, candidates)
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     lang_of_column = np.array(benchmark.candidates["lang"].to_pylist())[order]
-    # A language's candidates stand side by side: the first of them, and one past the last.
+    # The columns of a language are adjacent: its first column, and one past its last.
     span = {lang: np.flatnonzero(lang_of_column == lang)[[0, -1]] + [0, 1] for lang in benchmark.languages}
     column = position[table["candidate_row"].to_numpy()]
     query_row = table["query_row"].to_numpy()
@@ -135,7 +135,7 @@ def rank_relevant(benchmark: Benchmark, queries: torch.Tensor, candidates: torch
 
 
 def rows_from_ranks(ranks: pd.DataFrame, measures: Sequence[str] = metrics.MEASURES) -> pd.DataFrame:
-    """Measures per query and setting from ranks of relevant candidates; see `Evaluation.rows`."""
+    """Compute the measures per query and setting from the ranks of relevant candidates; see `Evaluation.rows`."""
     setting = np.where(ranks["query_lang"] == ranks["candidate_lang"], "mono", "cross")
     single = ranks.assign(setting=setting, pool=ranks["candidate_lang"], rank=ranks["rank_in_language"])
     multi = ranks.assign(setting="multi", pool="all", rank=ranks["rank_in_pool"])
@@ -143,7 +143,7 @@ def rows_from_ranks(ranks: pd.DataFrame, measures: Sequence[str] = metrics.MEASU
 
 
 def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
-    """A row per judgement with the rows of its query and candidate, sorted by query."""
+    """A row per judgement, with the row numbers of its query and candidate, sorted by query."""
     queries = benchmark.queries.drop_columns(["text"]).to_pandas().rename(columns={"lang": "query_lang"})
     candidates = benchmark.candidates.drop_columns(["text"]).to_pandas().rename(columns={"lang": "candidate_lang"})
     queries["query_row"], candidates["candidate_row"] = np.arange(len(queries)), np.arange(len(candidates))
@@ -152,10 +152,10 @@ def _relevant_frame(benchmark: Benchmark) -> pd.DataFrame:
 
 
 def _ranks(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """1 + candidates scored higher + candidates scored equal that stand before; (entries,) int64."""
+    """1 + number of columns with a higher score + number of earlier columns with an equal score; (entries,) int64."""
     relevant = scores[rows, columns][:, None]
     whole = np.array_equal(rows, np.arange(len(scores)))
-    lines = scores if whole else scores[rows]  # a copy only where some query has no or several entries
+    lines = scores if whole else scores[rows]  # copy only if some query has no entry or several
     rank, equal = 1 + np.count_nonzero(lines > relevant, axis=1), lines == relevant
     for i in np.flatnonzero(np.count_nonzero(equal, axis=1) > 1):
         rank[i] += np.count_nonzero(equal[i, : columns[i]])

@@ -1,9 +1,8 @@
 """Files: written whole or not at all, read with errors that name the place, fetched from public sources and pinned.
 
-huggingface_hub downloads, goes on where a connection was cut, and keeps files in its own cache ($HF_HUB_CACHE), shared
-with every other program; HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN work as they do everywhere. What this module adds: a
-record of the commits that the first downloads brought (`lock_file`), which later downloads ask for, and a comparison of
-what came over plain HTTP with the checksum that the hub states; there huggingface_hub compares sizes only.
+huggingface_hub keeps downloads in its own cache ($HF_HUB_CACHE) and obeys HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.
+What it does not do is done here: the commits that first downloads brought are recorded and asked for from then on, and
+what came is compared with the checksum that the hub states, not only with the size.
 """
 
 from __future__ import annotations
@@ -13,36 +12,26 @@ import hashlib
 import http.client
 import json
 import os
-import shutil
 import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import errors, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils.sha import git_hash
+
+# ---- writing; what cannot be made or written is named by an OSError
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well, delete it when it does not.
-
-    Raises:
-        OSError: the folder cannot be made or written; the text names it.
-    """
+    """Give a temporary path beside `path` that takes its place when the block ends well; else the old file stays."""
     path = Path(path)
     make_parent(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -53,46 +42,33 @@ def replace_file(path: Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON, whole or not at all.
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `folder` when the block ends well; else the old one stays."""
+    folder = Path(folder)
+    make_parent(folder)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as beside:
+        new = Path(beside) / "new"
+        new.mkdir()
+        yield new
+        if folder.exists():
+            os.rename(folder, Path(beside) / "old")
+        os.rename(new, folder)
 
-    Raises:
-        OSError: the folder cannot be made or written; the text names it.
-    """
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON, whole or not at all."""
     with replace_file(path) as new:
         new.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder` that takes its place when the block ends well; else the old one stays.
-
-    Raises:
-        OSError: the folder cannot be made or written; the text names it.
-    """
-    folder = Path(folder)
-    make_parent(folder)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        new.mkdir()
-        yield new
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def make_parent(path: Path) -> None:
-    """Make the folder that a file or folder will lie in; OSError names it if that cannot be."""
+    """Make the folder that a file or folder will lie in."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise type(error)(
-            f"{path.parent}: this folder cannot be made ({error.strerror}); choose another place to write"
-        ) from error
+        what = f"{path.parent}: this folder cannot be made ({error.strerror}); choose another place to write"
+        raise type(error)(what) from error
 
 
 # ---- where files lie
@@ -110,11 +86,7 @@ def data_folder() -> Path | None:
 
 
 def local_file(relative: str | Path, folder: Path | None = None) -> Path | None:
-    """`<folder>/<relative>`, or that with .gz behind it, where there is such a file, else None.
-
-    Args:
-        folder: default $HYBRIDLIB_DATA.
-    """
+    """`<folder>/<relative>`, or that with .gz behind it, where there is such a file; the default is $HYBRIDLIB_DATA."""
     folder = folder or data_folder()
     paths = [Path(folder) / f"{relative}{suffix}" for suffix in ("", ".gz")] if folder else []
     return next((path for path in paths if path.is_file()), None)
@@ -123,38 +95,22 @@ def local_file(relative: str | Path, folder: Path | None = None) -> Path | None:
 def local_or_hub(
     relative: str | Path, repo: str, filename: str, *, revision: str | None = None, folder: Path | None = None
 ) -> Path:
-    """A file of a public data set: the copy in $HYBRIDLIB_DATA where there is one, else from the hub by `fetch`.
-
-    Args:
-        relative: path of the copy in the folder, with or without .gz.
-        repo, filename, revision: as for `fetch`.
-        folder: default $HYBRIDLIB_DATA.
-
-    Raises:
-        OSError, ValueError: as `fetch`.
-    """
+    """A file of a public data set: `local_file` where there is a copy, else `fetch`, which see for what it raises."""
     return local_file(relative, folder) or fetch(repo, filename, revision=revision)
 
 
-# ---- reading
+# ---- reading; a ValueError names the file, the line and what to do
+
 
 _TORN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a file, uncompressed if its name ends in .gz.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the gzip stream is torn or is none.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path")
-    data = path.read_bytes()
+    """Content of a file, uncompressed if its name ends in .gz."""
     try:
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except _TORN as error:
-        raise ValueError(_torn(path, error)) from error
+        raise ValueError(f"{path}: torn or no gzip file ({error}); get it again") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -164,59 +120,43 @@ def sha256_of(path: Path) -> str:
 
 
 def check_content(data: bytes, *, size: int, sha256: str, where: object) -> None:
-    """Compare uncompressed bytes with what is pinned.
-
-    Raises:
-        ValueError: size or SHA-256 differ; the text names `where`.
-    """
-    if len(data) != size:
-        raise ValueError(f"{where}: {len(data)} bytes (uncompressed) where {size} are expected; {_REPLACE}")
+    """Compare uncompressed bytes with the size and SHA-256 that are pinned; the ValueError names `where`."""
     digest = hashlib.sha256(data).hexdigest()
-    if digest != sha256:
-        raise ValueError(f"{where}: its sha256 is {digest}, not the expected {sha256}; {_REPLACE}")
+    if (len(data), digest) != (size, sha256):
+        lengths = f"{len(data)} bytes (uncompressed) where {size} are expected"
+        reason = f"its sha256 is {digest}, not the expected {sha256}" if len(data) == size else lengths
+        advice = "this is not the pinned version or it is damaged: remove it and get it again"
+        raise ValueError(f"{where}: {reason}; {advice}")
 
 
 def parse_json(data: bytes, path: object, line: int = 1) -> Any:
-    """Decode UTF-8 JSON that starts on the given line of a file.
-
-    Raises:
-        ValueError: not UTF-8 or not JSON; the text names file, line and place.
-    """
+    """Decode UTF-8 JSON that starts on the given line of a file."""
     try:
         return json.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line += error.object.count(b"\n", 0, error.start)
-        raise ValueError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
-        ) from error
+        what = f"not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
+        raise ValueError(f"{path}, line {line}: {what}") from error
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}, line {line + error.lineno - 1}, column {error.colno}: invalid JSON ({error.msg}); "
-            "the file is cut off or damaged there"
-        ) from error
+        what = f"column {error.colno}: invalid JSON ({error.msg}); the file is cut off or damaged there"
+        raise ValueError(f"{path}, line {line + error.lineno - 1}, {what}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Content of a .json or .json.gz file."""
+    return parse_json(read_bytes(path), path)
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number (from 1) and value of each line of a .jsonl or .jsonl.gz file, one at a time, without blank lines.
-
-    Raises:
-        ValueError: as `parse_json`; or the gzip stream is torn.
-    """
+    """Line number (from 1) and value of each line of a .jsonl or .jsonl.gz file, one at a time, without blank lines."""
     number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
         try:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     yield number, parse_json(line.rstrip(), path, number)
         except _TORN as error:
-            raise ValueError(_torn(path, error, f", after line {number}")) from error
-
-
-_REPLACE = "this is not the pinned version or it is damaged: remove it and get it again"
-
-
-def _torn(path: Path, error: Exception, place: str = "") -> str:
-    return f"{path}{place}: torn or no gzip file ({error}); get it again"
+            raise ValueError(f"{path}, after line {number}: torn or no gzip file ({error}); get it again") from error
 
 
 # ---- downloads
@@ -232,21 +172,19 @@ def download(url: str, *, size: int, sha256: str) -> bytes:
         ValueError: the whole file came and is not the pinned one.
     """
     for attempt in range(ATTEMPTS):
+        time.sleep(2**attempt - 1)
         try:
             with urllib.request.urlopen(url, timeout=30) as response:
                 data = response.read(size + 1)
-        except urllib.error.HTTPError as error:
-            failure = f"the server answered {error.code} {error.reason}"
-            if error.code < 500:  # asking again would not help
-                break
         except (OSError, http.client.HTTPException) as error:
             failure = str(error)
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:  # asking again would not help
+                break
         else:
             if len(data) >= size:
                 check_content(data, size=size, sha256=sha256, where=url)
                 return data
             failure = f"the connection was cut after {len(data)} of {size} bytes"
-        time.sleep(2**attempt)
     raise ConnectionError(f"{url}: {failure}")
 
 
@@ -255,43 +193,56 @@ def lock_file() -> Path:
     return cache_folder() / "hub-lock.json"
 
 
-def fetch(repo: str, filename: str, *, revision: str | None = None, repo_type: str = "dataset") -> Path:
-    """Path of a repository's file in huggingface_hub's cache, where it is downloaded if it is lacking.
+def _read_lock() -> dict[str, str]:
+    content = read_json(lock_file()) if lock_file().exists() else {"commits": {}}
+    if not isinstance(content, dict) or not isinstance(content.get("commits"), dict):
+        raise ValueError(f"{lock_file()}: no lock file of this version of the package; move it away and run again")
+    return content["commits"]
 
-    Args:
-        revision: commit, branch or tag; None is the main branch. The first download writes into the lock file which
-            commit that was, and later calls ask for that commit.
-        repo_type: "dataset" or "model".
+
+def fetch(repo: str, filename: str, *, revision: str | None = None) -> Path:
+    """Path of a data set's file in huggingface_hub's cache, where it is downloaded if it is lacking.
+
+    revision: commit, branch or tag; None is the main branch. The first download writes into the lock file which commit
+    that was, and later calls ask for that commit.
 
     Raises:
         FileNotFoundError: no such repository, revision or file; or it is not in the cache and the hub is off limits.
-        PermissionError: the repository is gated or private; the text says what to do.
-        ConnectionError: the network or the hub failed, or asks for patience; the text says what to do.
+        PermissionError: the repository is gated or private.
+        ConnectionError: the network or the hub failed, or asks for patience.
         ValueError: the content that came is not what the hub states, or the lock file is damaged.
     """
-    what = f"{repo_type} {repo}, {filename} at {revision or 'main'}"
-    key = f"{repo_type}s/{repo}@{revision or 'main'}"
-    commits = _read_lock()
-    commit = commits.get(key, revision)
-    cached = try_to_load_from_cache(repo, filename, revision=commit, repo_type=repo_type)
-    try:
-        path = Path(hf_hub_download(repo, filename, repo_type=repo_type, revision=commit))
-    except Exception as error:  # the client's own, the network's, the disk's
-        clear = explained(error, what)
-        raise clear from (None if clear is error else error)
+    revision = revision or "main"
+    what, key, commits = f"dataset {repo}, {filename} at {revision}", f"datasets/{repo}@{revision}", _read_lock()
+    place = {"repo_type": "dataset", "revision": commits.get(key, revision)}
+    cached = try_to_load_from_cache(repo, filename, **place)
+    with _clear_errors(what):
+        path = Path(hf_hub_download(repo, filename, **place))
     if str(path) != cached:
-        verify(path, what)
+        _verify(path, what)
     if key not in commits:
-        _record(key, path.parents[len(PurePosixPath(filename).parts) - 1].name)  # .../snapshots/<commit>/<filename>
+        commit = path.parents[len(PurePosixPath(filename).parts) - 1].name  # .../snapshots/<commit>/<filename>
+        make_parent(lock_file())
+        with FileLock(f"{lock_file()}.lock"):
+            write_json(lock_file(), {"commits": dict(sorted({**_read_lock(), key: commit}.items()))})
     return path
 
 
-def verify(path: Path, what: str) -> None:
-    """Compare a cached file with the checksum the hub states, which its blob is named after; no link, no comparison.
+def fetch_folder(repo: str, patterns: Sequence[str], *, revision: str | None = None) -> Path:
+    """Folder of a model in huggingface_hub's cache, named by its commit, with its files that fit one of the patterns.
 
-    Raises:
-        ValueError: they differ; the file has been removed from the cache.
+    No commit is recorded: without a revision it is the newest. Raises what `fetch` raises.
     """
+    what = f"model {repo} at {revision or 'main'}"
+    with _clear_errors(what):
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
+    for path in {path for pattern in patterns for path in folder.rglob(pattern)}:
+        _verify(path, f"{what}, {path.relative_to(folder)}")
+    return folder
+
+
+def _verify(path: Path, what: str) -> None:
+    """Compare a cached file with the checksum that its blob is named after; remove it where they differ."""
     blob = path.parent / os.readlink(path) if path.is_symlink() else None
     if blob is None or len(blob.name) not in (40, 64):
         return
@@ -306,39 +257,29 @@ def verify(path: Path, what: str) -> None:
         )
 
 
-def _read_lock() -> dict[str, str]:
-    path = lock_file()
-    content = parse_json(path.read_bytes(), path) if path.exists() else {"commits": {}}
-    if not isinstance(content, dict) or not isinstance(content.get("commits"), dict):
-        raise ValueError(f"{path}: no lock file of this version of the package; move it away and run again")
-    return content["commits"]
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+_NAMES = f"check the names of repository, revision and file; if it is private, {_LOG_IN}"
+# What the hub's client raises, what that becomes, and what to do; the first that fits.
+_ADVICE = (
+    (errors.OfflineModeIsEnabled, FileNotFoundError, "not in the cache, and HF_HUB_OFFLINE forbids downloads"),
+    (errors.GatedRepoError, PermissionError, f"accept the conditions on its page, then {_LOG_IN}"),
+    (errors.RepositoryNotFoundError, FileNotFoundError, _NAMES),
+    (errors.RevisionNotFoundError, FileNotFoundError, _NAMES),
+    (errors.EntryNotFoundError, FileNotFoundError, _NAMES),
+    (Exception, ConnectionError, "the download failed: check the network and HF_ENDPOINT, and run again"),
+)
 
 
-def _record(key: str, commit: str) -> None:
-    make_parent(lock_file())
-    with FileLock(f"{lock_file()}.lock"):
-        write_json(lock_file(), {"commits": dict(sorted({**_read_lock(), key: commit}.items()))})
-
-
-def explained(error: Exception, what: str) -> Exception:
-    """What the hub's client raised as an error that says what to do; as it is where the disk or a name is wrong."""
-    if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
-        return error
-    # LocalEntryNotFoundError only says that the cache is empty, its cause why the hub gave none.
-    if isinstance(error, LocalEntryNotFoundError):
-        error = error.__cause__ or OfflineModeIsEnabled()
-    log_in = "log in with `hf auth login` or set HF_TOKEN"
-    if isinstance(error, OfflineModeIsEnabled):
-        kind = FileNotFoundError
-        advice = f"not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids downloads; unset it once"
-    elif isinstance(error, GatedRepoError):
-        kind = PermissionError
-        advice = f"access is restricted. Accept the conditions on its page, then {log_in}"
-    elif isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)):
-        kind = FileNotFoundError
-        advice = f"there is no such repository, revision or file: check the names; if it is private, {log_in}"
-    else:
-        kind = ConnectionError
-        advice = f"the download failed; check the network and {constants.ENDPOINT}, and run again"
-    reason = str(error).strip().partition("\n")[0]
-    return kind(f"{what}: {advice} ({type(error).__name__}: {reason})")
+@contextmanager
+def _clear_errors(what: str) -> Iterator[None]:
+    """Say what to do where the hub's client or the network fails; where the disk or a name is wrong, they say so."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
+            raise
+        if isinstance(error, errors.LocalEntryNotFoundError):  # says that the cache is empty; its cause says why
+            error = error.__cause__ or errors.OfflineModeIsEnabled()
+        kind, advice = next(row[1:] for row in _ADVICE if isinstance(error, row[0]))
+        reason = str(error).strip().partition("\n")[0]
+        raise kind(f"{what}: {advice} ({type(error).__name__}: {reason})") from error

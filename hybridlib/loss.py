@@ -1,7 +1,7 @@
-"""InfoNCE over in-batch and explicit negatives (arXiv 2408.10536, equation 1). Knows tensors, no text and no model.
+"""InfoNCE over in-batch and explicit negatives (arXiv 2408.10536, equation 1) of tensors, without text or model.
 
-The paper prints no temperature and does not say whether a translation of the right passage counts as wrong; both are
-arguments here.
+The paper prints no temperature and does not say whether a translation of the positive passage counts as a negative;
+both are arguments here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def info_nce(
     temperature: float,
     symmetric: bool = False,
 ) -> torch.Tensor:
-    """Mean over queries of -log softmax of the right passage among all passages that are not masked.
+    """Mean over queries of -log softmax of the positive passage's score among all passages that are not masked.
 
     Args:
         q: (B, D) query vectors, L2-normalised for cosine similarity.
         p: (P, D) passage vectors, P >= B: the positive of query i in row i and, after them, explicit negatives.
-        mask: (B, P) True where a passage is no negative of the query; its own positive is never masked.
+        mask: (B, P) True where a passage is no negative of the query; the query's own positive is never masked.
         temperature: > 0; scores are divided by it (scale = 1 / temperature).
-        symmetric: average with the loss of finding the query of each positive among the queries.
+        symmetric: average this loss with the loss of the other direction, from each positive to its query.
 
     Returns:
         A scalar in nats.
@@ -34,7 +34,7 @@ def info_nce(
         ValueError: shapes do not fit, or the temperature is not positive.
     """
     _check(q, p, temperature)
-    target = torch.arange(len(q), device=q.device)  # query i is answered by column i
+    target = torch.arange(len(q), device=q.device)  # the positive of query i is column i
     scores = q @ p.T / temperature  # (B, P)
     if mask is not None:
         scores = scores.masked_fill(mask.clone().fill_diagonal_(False), float("-inf"))
@@ -53,18 +53,18 @@ def not_negatives(
     *,
     mask_translations: bool = True,
 ) -> torch.Tensor:
-    """Which passages must not count as negatives of which queries.
+    """Mark the passages that must not count as negatives of a query.
 
-    Always: the query's own passage in the same language, and any other passage known to answer the query.
-    With `mask_translations`, also the own passage in another language.
+    A column is marked if it holds the passage paired with the query, in the language of the pair, or any other passage
+    known to answer the query. With `mask_translations`, translations of the paired passage are marked too.
 
     Args:
         positives: (B, K) ids of all passages known to answer the query, padded with -1.
-        own: (B,) id of the passage paired with the query, own_lang: (B,) its language as a number.
-        passage: (P,) id and passage_lang: (P,) language of each column.
+        own: (B,) id of the passage paired with the query; own_lang: (B,) language of that passage as a number.
+        passage: (P,) id of the passage in each column; passage_lang: (P,) language of that passage.
 
     Returns:
-        (B, P) bool, True where the column is no negative; it includes the query's own column.
+        (B, P) bool, True where the column is no negative; the paired passage's column is among them.
     """
     known = (positives[:, :, None] == passage[None, None, :]).any(dim=1)  # (B, K, P) -> (B, P)
     same = own[:, None] == passage[None, :]

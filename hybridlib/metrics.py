@@ -1,10 +1,10 @@
 """Retrieval measures: one value per query, vectorised over all queries.
 
-Every function takes a `Ranking` and returns an array (n_queries,) of float64. Ranks start at 1. A query with nothing
-relevant gets NaN: the caller leaves it out and counts it, it is never 0. Averaging is another call (see statistics).
+Every function takes a `Ranking` and returns an array (n_queries,) of float64. Ranks start at 1. A query without a
+relevant candidate gets NaN, never 0: the caller leaves the query out and counts it. Averages are made by `statistics`.
 
 The numbers agree with trec_eval's for the same ranks (https://github.com/usnistgov/trec_eval); trec_eval itself
-prints 0 for a query that has judgements but nothing relevant.
+prints 0 for a query that has judgements but no relevant candidate.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ _NAME = re.compile(r"(map|mrr|ndcg|recall|precision)(?:@([1-9][0-9]*))?")
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where the relevant candidates of each query were ranked: one entry per relevant candidate.
+    """The ranks of the relevant candidates of each query: one entry per relevant candidate.
 
-    query: (M,) integers in [0, n_queries), sorted. rank: (M,) float64, the first rank is 1, np.inf = relevant but not
-    retrieved; finite ranks of a query are all different. gain: (M,) float64 > 0. n_queries counts queries without an
-    entry too. relevance_level: entries with a smaller gain are not relevant for the binary measures; nDCG still
-    counts them (so does trec_eval -l). The default makes every entry relevant.
-    Errors: ValueError if one of these does not hold.
+    Attributes:
+        query: (M,) integers in [0, n_queries), sorted.
+        rank: (M,) float64; the first rank is 1, and np.inf means relevant but not retrieved. The finite ranks of a
+            query are all different.
+        gain: (M,) float64 > 0.
+        n_queries: number of queries, including queries without an entry.
+        relevance_level: entries with a smaller gain are not relevant for the binary measures; nDCG still counts them
+            (as trec_eval -l does). The default makes every entry relevant.
+
+    Raises:
+        ValueError: one of these does not hold.
     """
 
     query: np.ndarray
@@ -50,7 +56,7 @@ class Ranking:
             raise ValueError("Ranking: gain must be above 0; leave out what is not relevant")
 
     def relevant(self) -> tuple[np.ndarray, np.ndarray]:
-        """(query, rank) of the entries that count as relevant, by query, then rank."""
+        """(query, rank) of the entries that count as relevant, sorted by query, then by rank."""
         keep = self.gain >= self.relevance_level
         query, rank = self.query[keep], self.rank[keep]
         order = np.lexsort((rank, query))
@@ -58,11 +64,12 @@ class Ranking:
 
 
 def average_precision(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
-    """Average precision (AP): sum over the relevant of the precision at their rank, divided by all relevant.
+    """Average precision (AP): sum of the precisions at the ranks of the relevant, divided by the number of relevant.
 
-    Its mean over queries is mAP. cutoff: what is ranked below counts as not retrieved (AP@20 in XTREME-R's LAReQA).
-    Usual confusion: the denominator is the number of ALL relevant, as in trec_eval's map and map_cut_k. Others divide
-    by the relevant that were retrieved, or by min(k, relevant), which gives larger values.
+    Its mean over queries is mAP. cutoff: candidates ranked below it count as not retrieved (AP@20 in XTREME-R's
+    LAReQA).
+    Usual confusion: the denominator is the number of ALL relevant candidates, as in trec_eval's map and map_cut_k.
+    Others divide by the number of relevant candidates retrieved, or by min(k, relevant), which gives larger values.
     Source: Buckley and Voorhees 2005, Retrieval System Evaluation, in: TREC, MIT Press, chapter 3.
     """
     query, rank = ranking.relevant()
@@ -72,10 +79,10 @@ def average_precision(ranking: Ranking, cutoff: int | None = None) -> np.ndarray
 
 
 def recall(ranking: Ranking, cutoff: int) -> np.ndarray:
-    """Recall at k (R@k): relevant in the first k ranks, divided by ALL relevant.
+    """Recall at k (R@k): number of relevant in the first k ranks, divided by the number of ALL relevant.
 
-    Usual confusion: success at k (or hit rate) asks whether at least one relevant is there, and is called recall in
-    some retrieval papers; both agree where a query has one relevant candidate.
+    Usual confusion: success at k (or hit rate) is 1 if at least one relevant candidate is in the first k ranks. Some
+    retrieval papers call it recall; both agree where a query has one relevant candidate.
     Source: trec_eval, recall_k.
     """
     query, rank = ranking.relevant()
@@ -83,9 +90,9 @@ def recall(ranking: Ranking, cutoff: int) -> np.ndarray:
 
 
 def precision(ranking: Ranking, cutoff: int) -> np.ndarray:
-    """Precision at k (P@k): relevant in the first k ranks, divided by k.
+    """Precision at k (P@k): number of relevant in the first k ranks, divided by k.
 
-    Usual confusion: the denominator stays k where fewer than k were retrieved or are relevant, so a query with r < k
+    Usual confusion: the denominator is k even where fewer than k were retrieved or are relevant, so a query with r < k
     relevant candidates cannot exceed r / k. Source: trec_eval, P_k.
     """
     limit = _limit(cutoff, "precision")
@@ -95,7 +102,7 @@ def precision(ranking: Ranking, cutoff: int) -> np.ndarray:
 
 
 def reciprocal_rank(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
-    """Reciprocal rank (RR): 1 / rank of the first relevant, 0 if none is within the cutoff.
+    """Reciprocal rank (RR): 1 / rank of the first relevant candidate, 0 if none is within the cutoff.
 
     Its mean over queries is MRR, mean reciprocal rank. Source: Voorhees 1999, The TREC-8 Question Answering Track
     Report; trec_eval, recip_rank.
@@ -108,9 +115,9 @@ def reciprocal_rank(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
 
 
 def ndcg(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
-    """Normalised discounted cumulative gain (nDCG) with linear gains: sum of gain / log2(1 + rank), over the ideal's.
+    """Normalised discounted cumulative gain (nDCG), linear gains: sum of gain / log2(1 + rank), over the ideal sum.
 
-    The ideal order ranks all entries by gain, cut at the same k.
+    The ideal sum is that of the order which ranks all entries by gain, cut at the same k.
     Usual confusion: gains here are the judgements themselves, as in Järvelin and Kekäläinen 2002
     (doi:10.1145/582415.582418) and trec_eval's ndcg and ndcg_cut_k; others (Burges et al. 2005) use 2^gain - 1. Both
     agree for binary judgements. relevance_level does not apply here.
@@ -124,12 +131,13 @@ def ndcg(ranking: Ranking, cutoff: int | None = None) -> np.ndarray:
 
 
 def rank_distance(query: np.ndarray, lang: np.ndarray, rank: np.ndarray, n_queries: int) -> np.ndarray:
-    """Rank distance, a query's language bias: of the best rank in each language, the largest minus the smallest.
+    """Rank distance (language bias of a query): largest minus smallest of the best ranks in each language.
 
-    query: (M,) integers in [0, n_queries), any order. lang: (M,) language of the relevant candidate. rank: (M,) its
-    rank in the pool of all languages, finite. Returns (n_queries,); fewer than two languages: NaN. 0 is not reached
-    by different candidates: the least is number of languages - 1, when the relevant stand side by side.
-    Usual confusion: the paper has one relevant passage per language; where a language has several, its best counts.
+    query: (M,) integers in [0, n_queries), any order. lang: (M,) language of the relevant candidate. rank: (M,) finite
+    rank of the relevant candidate in the pool of all languages. Returns (n_queries,); NaN for fewer than two languages.
+    The least value is the number of languages - 1, not 0: different candidates have different ranks.
+    Usual confusion: the paper has one relevant passage per language; where a language has several, its
+    best-ranked one counts.
     Source: arXiv 2408.10536, language bias (Tables 2, 7, 8). Errors: ValueError for ranks that are not finite.
     """
     _check_queries(query, n_queries, "rank_distance")
@@ -144,7 +152,7 @@ def rank_distance(query: np.ndarray, lang: np.ndarray, rank: np.ndarray, n_queri
 
 
 def measure(name: str, ranking: Ranking) -> np.ndarray:
-    """The measure called `name`, (n_queries,): KNOWN_FORMS lists the names. ValueError for any other."""
+    """Compute the measure called `name`, (n_queries,). KNOWN_FORMS lists the names; another name is a ValueError."""
     match = _NAME.fullmatch(name)
     if match is None or (match[1] in ("recall", "precision") and match[2] is None):
         raise ValueError(f"unknown measure {name!r}; known: {KNOWN_FORMS}")
@@ -152,7 +160,7 @@ def measure(name: str, ranking: Ranking) -> np.ndarray:
 
 
 def check(names: Sequence[str]) -> None:
-    """ValueError for a name that `measure` does not know, before any work is done."""
+    """Raise ValueError for a name that `measure` does not know; to be called before any work is done."""
     nothing = Ranking(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0), 0)
     for name in names:
         measure(name, nothing)

@@ -1,7 +1,7 @@
-"""What is in batch t: X-X-mono, X-Y and hybrid batches, and LAReQA's X-X and En-En.
+"""Draw the batches of training: X-X-mono, X-Y and hybrid, and LAReQA's X-X and En-En.
 
-A batch is a pure function of (corpus, strategy, alpha, seed, step). Steps draw independently and there are no epochs,
-so training resumes anywhere at no cost and every process can compute the same global batch by itself.
+A batch is a pure function of (corpus, strategy, alpha, seed, step). Every step is an independent draw, and there are no
+epochs. Training can therefore resume at any step at no cost, and every process can compute the same global batch alone.
 
 Sources: arXiv 2408.10536, section 2.2 (X-X-mono, X-Y, hybrid); arXiv 2004.05484 (X-X, En-En).
 """
@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from hybridlib.corpora.base import PairGroup, ParallelPairs
 
-ALPHA = 0.5  # of hybrid where none is given
+ALPHA = 0.5  # share of monolingual batches in hybrid, where no alpha is given
 STRATEGIES = ("x-x-mono", "x-y", "hybrid", "x-x", "en-en")
+WHOLE = ("x-x-mono", "en-en")  # modes whose batches are in one language
 MIXTURES = ("language-first", "dataset-first")
-REDRAWS = 20  # rounds of redrawing queries that a batch already holds, before the rest is looked for one by one
-WINDOW = 65_536  # pairs looked at together where a whole pool is searched
+REDRAWS = 20  # rounds of redrawing pairs whose query is already in the batch; then the pools are searched
+WINDOW = 65_536  # pairs read at once where a whole pool is searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Batch:
 
     Attributes:
         step: number of the batch, from 0.
-        mode: what kind it is: "x-x-mono", "x-y", "x-x" or "en-en" (a hybrid batch is one of the first two).
+        mode: kind of the batch: "x-x-mono", "x-y", "x-x" or "en-en" (a hybrid batch is one of the first two).
         pair: rows of `ParallelPairs.pairs`, (B,) int64.
         query_lang, passage_lang: language codes, (B,) str.
     """
@@ -45,7 +45,7 @@ class Batch:
         return len(self.pair)
 
     def slice(self, process: int, processes: int) -> Batch:
-        """The part of one of several processes; parts differ in size by at most one and add up to the batch."""
+        """Slice of one of several processes; the slices differ in size by at most one and make up the batch."""
         if not 0 <= process < processes:
             raise ValueError(f"process must be in [0, {processes}), not {process}")
         a, b = (len(self) * i // processes for i in (process, process + 1))
@@ -57,7 +57,7 @@ class Batch:
 
 
 class Pool:
-    """Pairs that can fill one place of a batch: a union of row ranges, so it costs no memory per pair."""
+    """The pairs that one triple of a batch can take, kept as row ranges, so that no memory is needed per pair."""
 
     def __init__(self, ranges: Sequence[tuple[int, int]]):
         self.ranges = ranges
@@ -66,18 +66,18 @@ class Pool:
         self.size = int(self.ends[-1]) if len(ranges) else 0
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
-        """Rows of `pairs` at positions in [0, size)."""
+        """Rows of `ParallelPairs.pairs` at positions of this pool, in [0, size)."""
         which = np.searchsorted(self.ends, positions, side="right")
         return self.starts[which] + positions - np.r_[0, self.ends][which]
 
     def windows(self) -> Iterator[np.ndarray]:
-        """All rows, at most WINDOW at a time."""
+        """All rows of the pool, at most WINDOW at a time."""
         for start in range(0, self.size, WINDOW):
             yield self.rows(np.arange(start, min(start + WINDOW, self.size)))
 
 
 class BatchSampler:
-    """Batches of one strategy; also a batch sampler for `torch.utils.data.DataLoader(corpus, batch_sampler=...)`.
+    """Draw batches of one strategy; `torch.utils.data.DataLoader(corpus, batch_sampler=...)` takes it as batch sampler.
 
     Args:
         corpus: the pairs to draw from.
@@ -86,22 +86,22 @@ class BatchSampler:
             X-X (LAReQA's): each triple in one language, the batch mixed. En-En: English only.
         batch_size: triples in a global batch.
         steps: number of batches, the sampler's length.
-        alpha: share of monolingual batches of hybrid, in [0, 1]; None means 0.5. No other strategy takes it: their
-            attribute `alpha` is None.
-        languages: training languages; None means all of the corpus.
-        seed: same seed, same batches; independent of the seed of the weights.
+        alpha: share of monolingual batches of hybrid, in [0, 1]; None means 0.5. The other strategies take no
+            alpha, and their attribute `alpha` is None.
+        languages: training languages; None means all languages of the corpus.
+        seed: of the batches, independent of the seed of the weights; the same seed gives the same batches.
         mixture: "language-first" draws a language (or an ordered pair of languages) uniformly, then a pair of texts
-            that has it, so larger data sets weigh more. "dataset-first" draws a data set by its size, then languages
-            uniformly among those it has; a monolingual batch then stays within its data set. The paper's abstract
-            and its section 2.2 disagree on this; language-first follows the section.
+            in that language, so larger data sets weigh more. "dataset-first" draws a data set in proportion to its
+            size, then a language uniformly among the languages of that data set; a monolingual batch then stays within
+            one data set. The paper's abstract and its section 2.2 disagree on this; language-first follows the section.
         start: first step that iteration yields (after a resume).
-        process, processes: iterate over this process's slice of each batch.
+        process, processes: iteration yields, of each batch, the slice of this process.
 
-    No query and no pair is twice in a batch.
+    No query and no pair occurs twice in a batch.
 
     Raises:
         ValueError: unknown strategy, mixture or language; alpha outside [0, 1]; X-Y with one language or without a
-            translated pair; fewer eligible queries than places in a batch.
+            translated pair; fewer eligible queries than triples in a batch.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class BatchSampler:
         self.languages = tuple(corpus.languages if languages is None else languages)
         self._check_arguments()
         self._query = corpus.query_rows
-        self._choices = {mode: self._make_choices(mode) for mode in self.modes}
+        self._choices = {mode: self._checked_choices(mode) for mode in self.modes}
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -141,27 +141,23 @@ class BatchSampler:
             yield self.batch(step).slice(self.process, self.processes).keys()
 
     def batch(self, step: int) -> Batch:
-        """The global batch of a step, whatever was drawn before."""
+        """The global batch of a step; it does not depend on the batches drawn before."""
         rng = np.random.default_rng((self.seed, step))
         mode = self.strategy
         if mode == "hybrid":
             mode = "x-x-mono" if rng.random() < self.alpha else "x-y"
         choices = self._choices[mode]
-        whole = mode in ("x-x-mono", "en-en")
-        drawn = choices.draw(rng, 1 if whole else self.batch_size)
-        places = np.repeat(drawn, self.batch_size) if whole else drawn
+        places = np.resize(choices.draw(rng, 1 if mode in WHOLE else self.batch_size), self.batch_size)
         pair = self._fill(rng, places, choices)
         return Batch(step, mode, pair, choices.query_lang[places], choices.passage_lang[places])
 
     def shares(self) -> pd.DataFrame:
-        """Expected share of the places of all batches by mode, source, query and passage language; they add up to 1."""
+        """Expected share of triples by mode, source, query language and passage language; the shares add up to 1."""
         weights = _weights(self.strategy, self.alpha)
-        return pd.concat(
-            [choices.shares(mode, weights[mode]) for mode, choices in self._choices.items()], ignore_index=True
-        )
+        return pd.concat([self._choices[mode].shares(mode, weights[mode]) for mode in self.modes], ignore_index=True)
 
     def _check_arguments(self) -> None:
-        """Refuse arguments that are wrong whatever the corpus' pairs are."""
+        """Refuse arguments that are wrong for every corpus with these languages."""
         strategy, languages, alpha = self.strategy, self.languages, self.alpha
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
@@ -184,29 +180,24 @@ class BatchSampler:
         if strategy == "en-en" and "en" not in languages:
             raise ValueError(f"en-en trains on English only, and 'en' is not among the languages {' '.join(languages)}")
 
-    def _make_choices(self, mode: str) -> Choices:
-        languages = ("en",) if mode == "en-en" else self.languages
-        choices = Choices(self.corpus.groups, _kinds(mode, languages), by_source=self.mixture == "dataset-first")
-        self._check(mode, languages, choices)
-        return choices
-
-    def _check(self, mode: str, languages: Sequence[str], choices: Choices) -> None:
-        """Refuse before training what would fail, or silently narrow, at some step of it."""
+    def _checked_choices(self, mode: str) -> Choices:
+        """The choices of a mode; raise before training if a step would fail or a language be silently left out."""
+        kinds = _kinds(mode, self.languages)
+        choices = Choices(self.corpus.groups, kinds, by_source=self.mixture == "dataset-first")
         served = {*choices.query_lang.tolist(), *choices.passage_lang.tolist()}
-        missing = [lang for lang in languages if lang not in served]
-        if missing:
+        if missing := [query_lang for query_lang, _ in kinds if query_lang not in served]:
             what = "a translated pair" if mode == "x-y" else "a pair with query and passage"
-            raise ValueError(
-                f"{mode}: {self.corpus.name} has not {what} in {missing[0]!r}; leave the language out or add data"
-            )
-        if mode in ("x-x-mono", "en-en"):
-            for i in range(len(choices.pools)):
-                self._check_queries(mode, [choices.pools[i]], choices.name(i))
+            remedy = "leave the language out or add data"
+            raise ValueError(f"{mode}: {self.corpus.name} has not {what} in {missing[0]!r}; {remedy}")
+        if mode in WHOLE:
+            for i, pool in enumerate(choices.pools):
+                self._check_queries(mode, [pool], choices.name(i))
         else:
             self._check_queries(mode, choices.pools, "all languages together")
+        return choices
 
     def _check_queries(self, mode: str, pools: Sequence[Pool], where: str) -> None:
-        """Count different queries until there are enough for a batch, mostly after one window."""
+        """Raise if the pools have too few different queries for a batch; one window mostly settles it."""
         found = np.array([], dtype=np.int64)
         for rows in Pool(sorted({span for pool in pools for span in pool.ranges})).windows():
             found = np.union1d(found, self._query[rows])
@@ -215,7 +206,7 @@ class BatchSampler:
         raise ValueError(_too_few(mode, where, len(found), self.batch_size))
 
     def _fill(self, rng: np.random.Generator, places: np.ndarray, choices: Choices) -> np.ndarray:
-        """A pair for each place, no query twice; (B,) rows. Later places give way to earlier ones."""
+        """Draw a pair for each triple, (B,) rows, no query twice: of two equal queries the later one is drawn again."""
         pair = np.empty(len(places), dtype=np.int64)
         settled, rest = np.array([], dtype=np.int64), np.arange(len(places))
         for _ in range(REDRAWS):
@@ -230,29 +221,20 @@ class BatchSampler:
     def _fill_rest(
         self, rng: np.random.Generator, places: np.ndarray, choices: Choices, pair: np.ndarray, rest: np.ndarray
     ) -> np.ndarray:
-        """Search the whole pool of each place that redrawing did not fill: batches about as large as the corpus."""
+        """Search the whole pool for each triple that redrawing left (batches about as large as the corpus)."""
         taken = self._query[np.delete(pair, rest)]
         for place in rest:
-            free = partial(self._free, choices.pools[places[place]], taken)
-            n = sum(map(len, free()))
-            if not n:
+            windows = choices.pools[places[place]].windows()
+            free = np.concatenate([rows[~np.isin(self._query[rows], taken)] for rows in windows])
+            if not len(free):
                 raise ValueError(_too_few("a batch", choices.name(places[place]), len(taken), self.batch_size))
-            nth = int(rng.integers(n))
-            for rows in free():
-                if nth < len(rows):
-                    break
-                nth -= len(rows)
-            pair[place] = rows[nth]
-            taken = np.append(taken, self._query[rows[nth]])
+            pair[place] = free[rng.integers(len(free))]
+            taken = np.append(taken, self._query[pair[place]])
         return pair
-
-    def _free(self, pool: Pool, taken: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of the pool whose query is not taken, window by window."""
-        return (rows[~np.isin(self._query[rows], taken)] for rows in pool.windows())
 
 
 class Choices:
-    """The kinds of places of one mode: which languages (and data set), with what probability, from which pairs."""
+    """The kinds of triples that a mode draws: languages (and data set), probability, and the pairs that fit."""
 
     def __init__(self, all_groups: Sequence[PairGroup], kinds: Sequence[tuple[str, str]], *, by_source: bool):
         found: dict[tuple[str, str, str], list[PairGroup]] = {}
@@ -269,7 +251,11 @@ class Choices:
         self.probability = self._probabilities()
 
     def _probabilities(self) -> np.ndarray:
-        """Data sets by their number of pairs, languages uniformly within a data set; one data set if not by source."""
+        """Probability of each kind.
+
+        A data set has a probability in proportion to its number of pairs; its kinds share it equally. Without
+        `by_source` all pairs are one data set.
+        """
         probability = np.zeros(len(self.pools))
         for source in np.unique(self.source):
             kinds = np.flatnonzero(self.source == source)
@@ -278,12 +264,12 @@ class Choices:
         return probability / probability.sum() if len(probability) else probability
 
     def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """n kinds of places, (n,) indices into `pools`."""
+        """Draw n kinds of triples: (n,) indices into `pools`."""
         ends = np.cumsum(self.probability)
         return np.minimum(np.searchsorted(ends, rng.random(n), side="right"), len(ends) - 1)
 
     def draw_pairs(self, rng: np.random.Generator, places: np.ndarray) -> np.ndarray:
-        """A pair uniformly from the pool of each place; queries may repeat."""
+        """Draw a pair uniformly from the pool of each kind in `places`; queries may repeat."""
         sizes = np.array([pool.size for pool in self.pools])[places]
         positions = np.minimum((rng.random(len(places)) * sizes).astype(np.int64), sizes - 1)
         pair = np.empty(len(places), dtype=np.int64)
@@ -293,14 +279,14 @@ class Choices:
         return pair
 
     def name(self, i: int) -> str:
-        """The kind in words, for messages."""
+        """Name of the kind `i` in messages."""
         languages = repr(str(self.query_lang[i]))
         if self.query_lang[i] != self.passage_lang[i]:
             languages += f" to {str(self.passage_lang[i])!r}"
         return f"{languages} of {self.source[i]}" if self.source[i] else languages
 
     def shares(self, mode: str, weight: float) -> pd.DataFrame:
-        """Expected share of places by mode (this one), source, query_lang and passage_lang; they add up to `weight`."""
+        """Expected share of triples of a mode by source, query_lang and passage_lang; the shares add up to `weight`."""
         rows = []
         for i, groups in enumerate(self.groups):
             for group in groups:
@@ -318,9 +304,9 @@ def expected_shares(
     alpha: float | None = None,
     mixture: str = MIXTURES[0],
 ) -> pd.DataFrame:
-    """Expected shares, as `BatchSampler.shares` has them, of a corpus of which only the sizes of its groups are known.
+    """Compute `BatchSampler.shares` for a corpus of which only the sizes of its groups are known.
 
-    Languages that a strategy finds no pairs in are left out rather than refused. `alpha` None means 0.5.
+    A language for which a strategy has no pairs is left out; `BatchSampler` would refuse it. `alpha` None means 0.5.
     """
     by_source = mixture == "dataset-first"
     parts = [
@@ -336,7 +322,7 @@ def _weights(strategy: str, alpha: float | None) -> dict[str, float]:
 
 
 def _kinds(mode: str, languages: Sequence[str]) -> list[tuple[str, str]]:
-    """Query and passage language of the places of a mode."""
+    """The combinations (query language, passage language) that a mode draws."""
     if mode == "x-y":
         return [(a, b) for a in languages for b in languages if a != b]
     return [(lang, lang) for lang in (("en",) if mode == "en-en" else languages)]

@@ -1,8 +1,9 @@
 """Uncertainty over clusters: 95 % intervals, paired tests, Holm's correction, wins and losses.
 
-The unit is the cluster (paragraph, subject, else the query), drawn or swapped jointly over all languages: one question
-in 11 languages is not 11 questions. The statistic is the macro mean: the mean over cells (a query language and the pool
-that is searched) of the cell's mean over its queries. It needs sums and counts per cluster and cell only.
+The unit of resampling is the cluster: the paragraph or subject of a query, else the query. A cluster is drawn or
+swapped in all languages at once: one question in 11 languages is not 11 questions. A cell is a query language and the
+pool that is searched. The statistic is the macro mean: the mean over cells of each cell's mean over its queries. Sums
+and counts per cluster and cell are enough to compute it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import numpy as np
 import pandas as pd
 
 CELL = ("query_lang", "pool")
-ENDS = (0.025, 0.975)  # of a 95 % percentile interval
-BLOCK_ENTRIES = 2_000_000  # of a weight matrix (resamples, clusters): 16 MB at a time
+ENDS = (0.025, 0.975)  # quantiles of a 95 % percentile interval
+BLOCK_ENTRIES = 2_000_000  # entries of a weight matrix (resamples, clusters) held at once: 16 MB
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
-    """Sums and counts of one value by cluster and cell, both (n_clusters, n_cells) float64: all that tests need.
+    """Sums and counts of one value by cluster and cell; intervals and tests need nothing else.
 
-    clusters: pd.Index of the n_clusters names, sorted. cells: pd.MultiIndex of the n_cells cells, sorted, its level
-    names are the cell columns. Every cell and every cluster holds at least one value. weights: (n_cells,) float64, how
-    much each cell counts in the macro mean; None: all the same.
+    Every cell and every cluster holds at least one value.
+
+    Attributes:
+        sums, counts: (n_clusters, n_cells) float64.
+        clusters: names of the clusters, sorted.
+        cells: the cells, sorted; the names of its levels are the cell columns.
+        weights: (n_cells,) float64, weight of each cell in the macro mean; None gives all cells the same weight.
     """
 
     sums: np.ndarray
@@ -55,9 +60,9 @@ class PairedTest(NamedTuple):
 def cluster_sums(frame: pd.DataFrame, value: str, *, cell: str | Sequence[str] = CELL) -> ClusterSums:
     """Sum up the rows of `frame` (one per query and cell) by its columns cluster and `cell`.
 
-    NaN in `value` is left out, with cells and clusters that hold nothing else. Rows of several seeds may stand
-    together: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number above 0
-    per cell: how much the cell counts in the macro mean (BEIR: each of CQADupStack's twelve parts 1/12).
+    NaN in `value` is left out, and so are cells and clusters that hold nothing but NaN. The frame may hold rows of
+    several seeds: a cell's mean is then over queries and seeds. A column `weight`, if there is one, holds one number
+    above 0 per cell: the weight of the cell in the macro mean (BEIR: each of CQADupStack's twelve parts 1/12).
     Errors: ValueError for a missing column, a missing cluster or cell name, no value, or a cell with two weights.
     """
     cell = [cell] if isinstance(cell, str) else list(cell)
@@ -84,22 +89,22 @@ def cell_means(cs: ClusterSums) -> pd.Series:
 
 
 def macro_mean(cs: ClusterSums) -> float:
-    """The mean over cells of the cells' means: each language (or pair) counts the same, whatever its queries."""
+    """The mean over cells of the cells' means: each language (or pair) counts the same, however many queries it has."""
     return float(_mean_over_cells(cell_means(cs).to_numpy()[None], cs.weights)[0])
 
 
 def macro_means(
     frame: pd.DataFrame, values: Sequence[str], *, by: Sequence[str] = (), cell: str | Sequence[str] = CELL
 ) -> pd.DataFrame:
-    """The macro means of several columns in each group of rows: the mean over cells of the mean over a cell's rows.
+    """Macro means of several columns in each group of rows: the mean over cells of the mean over a cell's rows.
 
-    NaN is left out, as in `cluster_sums`, and a column `weight` is heeded in the same way.
+    NaN and a column `weight` are treated as in `cluster_sums`.
 
     Args:
-        by: columns that make the groups, such as the setting and the seed; none: all rows are one group.
+        by: columns that define the groups, such as the setting and the seed; without columns all rows are one group.
 
     Returns:
-        A row per group (its index: `by`, sorted) and a column per value; NaN where a group has no value.
+        A row per group (the index is `by`, sorted) and a column per value; NaN where a group has no value.
     """
     values, by, cell = list(values), list(by), [cell] if isinstance(cell, str) else list(cell)
     _check_columns(frame, [*values, *by, *cell], "macro_means")
@@ -114,12 +119,12 @@ def macro_means(
 
 
 def bootstrap_interval(cs: ClusterSums, *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """The macro mean and its percentile bootstrap interval, clusters drawn with replacement.
+    """The macro mean and its percentile bootstrap interval; clusters are drawn with replacement.
 
-    A drawn cluster brings its rows of all cells. A cell that gets no query in a resample is left out of that
+    A drawn cluster brings its rows in all cells. A cell that gets no query in a resample is left out of that
     resample's mean. One cluster alone has no interval: low and high are NaN.
-    The interval says how far other queries of this kind would move the number; it does not hold the spread over
-    training seeds.
+    The interval says how far other queries of this kind would move the macro mean; it does not include the spread
+    over training seeds.
     Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, 3.8 (clusters: their strategy 1).
     Errors: ValueError for resamples below 1.
     """
@@ -129,17 +134,17 @@ def bootstrap_interval(cs: ClusterSums, *, resamples: int = 2000, seed: int = 0)
 def interval_of(
     cs: ClusterSums, function: Callable[[np.ndarray], np.ndarray], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """A function of the cells' means and its percentile bootstrap interval, clusters drawn as in `bootstrap_interval`.
+    """A function of the cells' means and its percentile bootstrap interval; clusters as in `bootstrap_interval`.
 
-    Such as the worst language, or the spread between languages.
+    Examples of such a function: the mean of the worst language, or the spread between languages.
 
     Args:
-        function: from cell means (N, n_cells), in the order of `cs.cells`, to N values. A mean is NaN where a resample
-            holds no query of the cell.
+        function: takes cell means (N, n_cells), in the order of `cs.cells`, and returns N values. A mean is NaN where a
+            resample holds no query of the cell.
 
-    Usual confusion: noise in the cells' means pushes the smallest of them down and their spread up, in the sample and
-    once more in each resample, so that with few queries per cell the interval lies too far out.
-    Errors: ValueError for resamples below 1, or a function that gives another shape.
+    Usual confusion: noise in the cells' means makes the smallest mean too small and the spread too large, once in the
+    sample and once more in each resample. With few queries per cell the interval therefore lies too far out.
+    Errors: ValueError for resamples below 1, or a function that returns another shape.
     """
     observed = function(cell_means(cs).to_numpy()[None])
     if np.shape(observed) != (1,):
@@ -151,12 +156,12 @@ def interval_of(
 def paired_test(
     a: ClusterSums, b: ClusterSums, *, permutations: int = 10000, resamples: int = 2000, seed: int = 0
 ) -> PairedTest:
-    """Is macro_mean(a) - macro_mean(b) more than chance? Randomisation test on the same queries, paired by cluster.
+    """Test macro_mean(a) - macro_mean(b) by randomisation on the same queries, paired by cluster.
 
     Under the null hypothesis the labels a and b are exchangeable within a cluster: each permutation swaps them in
     each cluster with probability 1/2, in all cells at once. Two-sided p = (1 + #{|T*| >= |T|}) / (1 + permutations),
     never 0. The interval is a paired bootstrap over the same clusters.
-    Usual confusion: p belongs to these runs of a and b; that another seed would give the same is not part of it.
+    Usual confusion: p is about these runs of a and b; it does not say that another seed would give the same difference.
     Source: Smucker, Allan and Carterette 2007 (doi:10.1145/1321440.1321528); Phipson and Smyth 2010 for the + 1
     (doi:10.2202/1544-6115.1585).
     Errors: ValueError unless a and b hold the same clusters, cells, weights and numbers of queries.
@@ -164,10 +169,10 @@ def paired_test(
     if permutations < 1:
         raise ValueError(f"permutations must be 1 or more, got {permutations!r}")
     delta = difference(a, b)
-    # The statistic is linear in the signs: one number per cluster is all that a permutation needs.
+    # The statistic is linear in the signs, so a permutation needs only one number per cluster.
     share = np.average(delta.sums / delta.counts.sum(axis=0), axis=1, weights=delta.weights)
     observed = share.sum()
-    tolerance = 1e-12 * np.abs(share).sum()  # equal sums in another order count as equal
+    tolerance = 1e-12 * np.abs(share).sum()  # sums that differ only by the order of addition count as equal
     rng = np.random.default_rng((seed, 1))
     extreme = sum(
         int((np.abs(rng.choice([-1.0, 1.0], size=(rows, len(share))) @ share) >= abs(observed) - tolerance).sum())
@@ -178,7 +183,7 @@ def paired_test(
 
 
 def difference(a: ClusterSums, b: ClusterSums) -> ClusterSums:
-    """a - b, row by row, for paired intervals. ValueError unless both were measured on the same queries."""
+    """a - b in each cluster and cell, for paired intervals. ValueError if a and b were measured on other queries."""
     for what, ours, theirs in (("clusters", a.clusters, b.clusters), ("cells", a.cells, b.cells)):
         if not ours.equals(theirs):
             odd = ours.symmetric_difference(theirs)
@@ -198,7 +203,7 @@ def difference(a: ClusterSums, b: ClusterSums) -> ClusterSums:
 def wins_ties_losses(
     a: ClusterSums, b: ClusterSums, *, resamples: int = 2000, seed: int = 0, lower_is_better: bool = False
 ) -> pd.DataFrame:
-    """For each cell a - b with its paired interval, and whether a wins: the interval excludes 0.
+    """Compare a and b in each cell: a - b, its paired interval, and a win or loss of a where the interval excludes 0.
 
     Returns a frame with the cell columns, difference, low, high, outcome ("win", "tie", "loss" of a). The intervals
     are per cell, not corrected for the number of cells. lower_is_better: for rank distance. Errors: as paired_test's.
@@ -211,14 +216,14 @@ def wins_ties_losses(
 
 
 def count_outcomes(frame: pd.DataFrame) -> dict[str, int]:
-    """How often each outcome stands in a frame of wins_ties_losses: {"win": n, "tie": n, "loss": n}."""
+    """Count each outcome in a frame of wins_ties_losses: {"win": n, "tie": n, "loss": n}."""
     return {outcome: int((frame["outcome"] == outcome).sum()) for outcome in ("win", "tie", "loss")}
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's step-down adjusted p-values, in the given order: below alpha means rejected, family-wise error alpha.
+    """Holm's step-down adjusted p-values, in the given order; rejecting those below alpha has family-wise error alpha.
 
-    The family is what is passed in; say under the table which tests it holds. Source: Holm 1979, Scandinavian Journal
+    The family of tests is `p_values`; name its tests under the table. Source: Holm 1979, Scandinavian Journal
     of Statistics 6, 65-70. Errors: ValueError for a p-value that is NaN or outside [0, 1].
     """
     p = np.asarray(p_values, dtype="float64")
@@ -231,7 +236,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def _ends(cs: ClusterSums, function: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """Lower and upper ends (2, ...) of a function of the cells' means, clusters drawn with replacement."""
+    """Ends (2, ...) of the interval of a function of the cells' means; clusters are drawn with replacement."""
     if resamples < 1:
         raise ValueError(f"resamples must be 1 or more, got {resamples!r}")
     rng, n, drawn = np.random.default_rng((seed, 0)), len(cs.clusters), []
@@ -245,7 +250,7 @@ def _ends(cs: ClusterSums, function: Callable[[np.ndarray], np.ndarray], resampl
 
 
 def _mean_over_cells(means: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Mean of each row over its cells that have a value; every drawn cluster holds one, so none is empty."""
+    """Mean of each row over the cells that have a value; every drawn cluster holds one, so no row is empty."""
     held = np.where(np.isnan(means), 0.0, 1.0 if weights is None else weights)
     return (np.nan_to_num(means) * held).sum(axis=1) / held.sum(axis=1)
 

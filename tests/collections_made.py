@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hybridlib.companion.search.search import Hits
 from hybridlib.metrics import Ranking
 
 
@@ -38,9 +38,9 @@ def beir_folder(folder, corpus: bytes, queries: bytes, judgements: str, split: s
     (folder / "qrels" / f"{split}.tsv").write_text(judgements, encoding="utf-8")
 
 
-def exact_search(collection, queries: np.ndarray, passages: np.ndarray, k: int) -> SimpleNamespace:
+def exact_search(collection, queries: np.ndarray, passages: np.ndarray, k: int) -> Hits:
     """Best k rows by inner product of vectors (Q, D) and (N, D), equal scores by id descending; one query at a time."""
-    ids = collection.passages.ids(0, len(collection.passages))
+    ids = collection.passages.ids_at(range(len(collection.passages)))
     depth = min(k, len(ids))
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -52,7 +52,7 @@ def exact_search(collection, queries: np.ndarray, passages: np.ndarray, k: int) 
         best = sorted(scored, reverse=True)[:depth]
         rows[i, :depth] = [row for _, _, row in best]
         scores[i, :depth] = [score for score, _, _ in best]
-    return SimpleNamespace(rows=rows, scores=scores)
+    return Hits(rows, scores, collection.passages.ids_at(rows.ravel()).reshape(rows.shape))
 
 
 def read_qrels(path: Path) -> pd.DataFrame:

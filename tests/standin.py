@@ -1,9 +1,5 @@
 """A stand-in for the Hugging Face hub on loopback: the endpoints that huggingface_hub and datasets use, and its faults.
 
-    with StandIn() as hub:
-        hub.add("dataset", "owner/name", {"data/train.jsonl": b"..."})
-        hub.fail("data/train.jsonl", "gated")
-
 Headers and error codes are those that huggingface_hub reads (its `file_download.py` and `utils/_http.py`).
 """
 
@@ -95,17 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_) -> None:
         pass
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
     def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        self._answer(body)
-
-    def _answer(self, body: dict | None = None) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path))
         resolve = PATH.fullmatch(unquote(urlsplit(self.path).path.replace("%2F", "\0")).replace("\0", "%2F"))
@@ -117,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._api(api["kind"].removesuffix("s"), api["repo"], api["rest"] or "", body)
         else:
             self._error(404, "RepoNotFound", "no such page")
+
+    do_HEAD = do_POST = do_GET  # noqa: N815 (the names are the standard library's)
 
     # ---- files
 
@@ -150,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     # ---- what there is
 
-    def _api(self, kind: str, repo: str, rest: str, body: dict | None) -> None:
+    def _api(self, kind: str, repo: str, rest: str, body: dict) -> None:
         repository = self.hub.repositories.get((kind, repo))
         if repository is None:
             return self._error(401, "RepoNotFound", "Repository not found")
@@ -161,16 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         files = repository.commits[commit]
         if verb in ("", "revision"):
-            siblings = [{"rfilename": name} for name in files]
-            return self._json(
-                {"_id": "0", "id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": []}
-            )
+            about = {"_id": "0", "id": repo, "sha": commit, "private": False, "tags": []}
+            return self._json(about | {"siblings": [{"rfilename": name} for name in files]})
         if verb == "tree":
             return self._json(self._tree(files, folder))
         if verb == "paths-info":
-            return self._json(
-                [self._entry(name, files[name]) for name in (body or {}).get("paths", []) if name in files]
-            )
+            return self._json([self._entry(name, files[name]) for name in body["paths"] if name in files])
         self._error(404, "EntryNotFound", "the stand-in has no such endpoint")
 
     def _tree(self, files: dict[str, bytes], folder: str) -> list[dict]:

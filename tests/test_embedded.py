@@ -19,7 +19,7 @@ from babel import localedata
 from babel.core import get_global
 
 from hybridlib.companion.sources.embedded.corpus import LANGUAGES, TRAINED, build_corpus, train_tokenizer
-from hybridlib.companion.sources.embedded.texts import parse_templates
+from hybridlib.companion.sources.embedded.texts import checked_templates
 
 FOLDER = files("hybridlib.companion.sources.embedded") / "templates"
 TEMPLATES = {lang: tomllib.loads((FOLDER / f"{lang}.toml").read_text("utf-8")) for lang in LANGUAGES}
@@ -357,36 +357,24 @@ def test_impossible_wishes_are_named(arguments, message):
         build_corpus(**arguments)
 
 
-def _without_a_relation(content):
-    del content["relations"]["currency"]
-
-
-def _with_one_wording_twice(content):
-    content["relations"]["currency"]["questions"] = content["relations"]["currency"]["questions"][:2] * 2
-
-
-def _without_quotes(content):
-    content["relations"]["currency"]["questions"][0] = "What is the currency of {subject}?"
-
-
-def _with_an_unknown_name(content):
-    content["relations"]["currency"]["statements"][0] = "“{subject}”: {answer} {object}."
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("part", "wordings", "message"),
     [
-        (_without_a_relation, "en.toml: currency.questions needs 3 different wordings, not 0"),
-        (_with_one_wording_twice, "en.toml: currency.questions needs 3 different wordings, not 2"),
-        (_without_quotes, "en.toml: currency.questions: .* must have “{subject}”, with these quotation marks"),
-        (_with_an_unknown_name, "en.toml: currency.statements: .* must have answer and subject in braces, once each"),
+        ("questions", [], "en.toml: currency.questions needs 3 different wordings, not 0"),
+        ("questions", ["“{subject}”?"] * 3, "en.toml: currency.questions needs 3 different wordings, not 1"),
+        (
+            "questions",
+            ["a {subject}", "b {subject}", "c {subject}"],
+            "must have “{subject}”, with these quotation marks",
+        ),
+        ("statements", ["“{subject}”: {answer} {object}.", "x"], "must have answer and subject in braces, once each"),
     ],
 )
-def test_faulty_templates_are_named(change, message):
+def test_faulty_templates_are_named(part, wordings, message):
     content = copy.deepcopy(TEMPLATES["en"])
-    change(content)
+    content["relations"]["currency"][part] = wordings
     with pytest.raises(ValueError, match=message):
-        parse_templates(content, "en.toml")
+        checked_templates(content, "en.toml")
 
 
 def test_tokenizer_knows_every_language(corpus):

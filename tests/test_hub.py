@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,11 +49,9 @@ def test_a_new_version_at_the_source_is_not_taken(hub, commit):
     assert locked() == {f"datasets/{REPO}@main": commit, f"datasets/{REPO}@{newer}": newer}
 
 
-def test_a_branch_of_converted_files_and_a_model(hub, commit):
+def test_a_branch_of_converted_files(hub, commit):
     assert fetch(REPO, FILE, revision="refs/convert/parquet").read_bytes() == CONTENT
-    model = hub.add("model", REPO, {"config.json": b"{}"})
-    assert fetch(REPO, "config.json", repo_type="model").read_bytes() == b"{}"
-    assert locked() == {f"datasets/{REPO}@refs/convert/parquet": commit, f"models/{REPO}@main": model}
+    assert locked() == {f"datasets/{REPO}@refs/convert/parquet": commit}
 
 
 @pytest.mark.parametrize("file", [FILE, "small.json"])
@@ -103,16 +98,15 @@ def test_offline_takes_what_is_there_and_says_what_is_not(hub, commit, monkeypat
     assert len(hub.requests) == before
 
 
-REFUSALS = {
-    "429": (ConnectionError, "check the network .*429"),
-    "500": (ConnectionError, "check the network .*500"),
-    "gated": (PermissionError, "Accept the conditions on its page, then log in"),
-}
-
-
-@pytest.mark.parametrize("fault", REFUSALS)
-def test_a_refusal_says_what_to_do_and_leaves_nothing(hub, commit, fault):
-    error, message = REFUSALS[fault]
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("429", ConnectionError, "check the network .*429"),
+        ("500", ConnectionError, "check the network .*500"),
+        ("gated", PermissionError, "accept the conditions on its page, then log in"),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_leaves_nothing(hub, commit, fault, error, message):
     hub.fail(FILE, fault)
     with pytest.raises(error, match=f"dataset {REPO}, {FILE} at main: .*{message}"):
         fetch(REPO, FILE)
@@ -127,26 +121,3 @@ def test_no_such_repository_revision_or_file(hub, commit, repo, file, revision):
         fetch(repo, file, revision=revision)
     with pytest.raises(ValueError, match="Repo id"):
         fetch("no/such/name", file)
-
-
-# ---- the environment, as a user sets it
-
-
-def test_datasets_reads_the_same_repository(hub, tmp_path):
-    """A source that needs no script: what fetch() brings, `datasets` loads by the repository's name."""
-    hub.add("dataset", REPO, {"data/train.jsonl": b'{"question": "Who?", "answer": "She."}\n', "README.md": b""})
-    program = (
-        "import datasets, hybridlib.files as hub\n"
-        f"print(datasets.load_dataset({REPO!r}, split='train').to_list(), hub.fetch({REPO!r}, 'data/train.jsonl').name)"
-    )
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "[{'question': 'Who?', 'answer': 'She.'}] train.jsonl"

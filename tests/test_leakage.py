@@ -16,59 +16,46 @@ from hybridlib.companion.sources import leakage
 from hybridlib.companion.sources.filters import Counts, Row, write_rows
 from hybridlib.companion.sources.leakage import (
     MIRACL_LANGUAGES,
-    Protected,
-    digest,
-    find_leaks,
+    digests,
     normalised,
+    of_benchmark,
     protect,
-    without,
+    without_leaks,
 )
 from hybridlib.companion.sources.table9 import find
 from hybridlib.corpora import Benchmark, ParallelPairs
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("text", "compared"),
     [
-        ("Who wrote Faust?", "  who  wrote FAUST "),
-        ("Straße", "STRASSE"),
+        ("  Who\u00a0wrote “Faust” (Part\tI)? ", "who wrote faust part i"),
+        ("Straße", "strasse"),
         ("ｆｕｌｌ ｗｉｄｔｈ １", "full width 1"),
-        ("“Quoted” — text…", '"quoted" text...'),
+        ("“Quoted” — text…", "quoted text"),
         ("谁写了《浮士德》？", "谁写了 浮士德"),
-        ("caf\u00e9", "cafe\u0301"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("कि का", "कि का"),
+        ("C++", "c++"),
+        ("?!", ""),
     ],
 )
-def test_the_same_text_in_another_form(one, two):
-    assert digest(one) == digest(two) or normalised(one).replace(" ", "") == normalised(two).replace(" ", "")
+def test_texts_are_compared_without_form_case_and_punctuation(text, compared):
+    assert normalised(text) == compared
+    assert len(digests([text, compared, compared.upper()])) == bool(compared)  # punctuation alone is no leak
 
 
-def test_what_is_equal_after_normalisation():
-    assert normalised("  Who\u00a0wrote “Faust” (Part\tI)? ") == "who wrote faust part i"
-    assert normalised("谁写了《浮士德》？") == "谁写了 浮士德"
-    assert digest("Who wrote Faust?") == digest("who wrote  FAUST")
-    assert digest("कि") != digest("का") and digest("C++") != digest("C")
-
-
-def test_punctuation_alone_is_no_leak():
-    assert digest("?!") == digest("") == 0
-    protected = Protected()
-    protected.add("x question", ["?!", "real"])
-    assert protected.texts == {"x question": {digest("real")}}
-
-
-def test_leaks_are_counted_per_language_and_taken_out(tmp_path):
+def test_leaks_are_counted_per_language_and_taken_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(leakage, "CHUNK", 3)
     corpus = parallel_corpus(10, negatives=True)
-    protected = Protected()
-    protected.add("set question", ["DEASK THING3!", "nobody asks this"])
-    protected.add("set passage", ["frtell, thing5 of 10", "entell thing5 of 10", "frtell thing6 of 10"])
-    leaks = find_leaks(corpus, protected)
-    assert dict(leaks.counts) == {
+    passages = ["frtell, thing5 of 10", "entell thing5 of 10", "frtell thing6 of 10"]
+    protected = {"set question": digests(["DEASK THING3!", "nobody asks this"]), "set passage": digests(passages)}
+    clean, counts = without_leaks(corpus, protected, tmp_path / "clean")
+    assert counts == {
         ("queries", "de", "set question"): 1,
         ("passages", "en", "set passage"): 1,
         ("passages", "fr", "set passage"): 2,
     }
-    assert bool(leaks) and not find_leaks(corpus, Protected())
-    clean = without(corpus, leaks, tmp_path / "clean")
     assert sorted(clean.queries["query_id"].to_pylist()) == [str(i) for i in (0, 1, 2, 4, 5, 6, 7, 8, 9)]
     assert sorted(clean.passages["passage_id"].to_pylist()) == [str(i) for i in (0, 1, 2, 3, 4, 7, 8, 9)]
     pairs = {clean.queries["query_id"][int(row)].as_py() for row in clean.query_rows}
@@ -79,25 +66,12 @@ def test_leaks_are_counted_per_language_and_taken_out(tmp_path):
         for query, some in zip(clean.query_rows.tolist(), clean.pairs["negatives"].to_pylist(), strict=True)
     }
     assert negatives["4"] == [] and negatives["9"] == ["0", "1"] and negatives["7"] == ["8", "9"]
-    assert not find_leaks(clean, protected)
-
-
-def test_small_chunks_find_the_same(monkeypatch):
-    corpus = parallel_corpus(10)
-    protected = Protected()
-    protected.add("set passage", ["frtell thing6 of 10", "detell thing9 of 10"])
-    whole = find_leaks(corpus, protected)
-    monkeypatch.setattr(leakage, "CHUNK", 3)
-    small = find_leaks(corpus, protected)
-    assert small.counts == whole.counts and (small.passages == whole.passages).all()
+    assert without_leaks(clean, protected, tmp_path / "again") == (clean, {}) and not (tmp_path / "again").exists()
 
 
 def test_nothing_left(tmp_path):
-    corpus = parallel_corpus(1)
-    protected = Protected()
-    protected.add("set question", ["deask thing0"])
     with pytest.raises(ValueError, match="made: no pair is left of 1"):
-        without(corpus, find_leaks(corpus, protected), tmp_path / "clean")
+        without_leaks(parallel_corpus(1), {"set question": digests(["deask thing0"])}, tmp_path / "clean")
 
 
 def miracl(folder, questions: dict[str, str]):
@@ -116,14 +90,14 @@ def miracl(folder, questions: dict[str, str]):
 def test_miracl_from_a_folder_and_from_the_hub(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HYBRIDLIB_DATA", str(miracl(tmp_path / "data", {"en": "is it so?"})))
     protected = protect(["miracl"])
-    assert digest("Is it so") in protected.texts["miracl question"] and len(protected.texts["miracl question"]) == 18
+    assert digests(["Is it so"]) < protected["miracl question"] and len(protected["miracl question"]) == 18
     files = {
         f"miracl-v1.0-{lang}/topics/topics.miracl-v1.0-{lang}-dev.tsv": f"7\tfrage {lang}\n".encode()
         for lang in MIRACL_LANGUAGES
     }
     hub.add("dataset", "miracl/miracl", files)
     monkeypatch.delenv("HYBRIDLIB_DATA")
-    assert digest("Frage de?") in protect(["miracl"]).texts["miracl question"]
+    assert digests(["Frage de?"]) < protect(["miracl"])["miracl question"]
 
 
 def test_a_damaged_topics_file_and_an_unknown_set(tmp_path, monkeypatch):
@@ -140,16 +114,16 @@ def test_xquad_r_is_protected_with_its_paragraphs(data_folder):
     if not (data_folder / "xquad-r").is_dir():
         pytest.skip("no xquad-r in HYBRIDLIB_DATA")
     protected = protect(["xquad-r"])
-    questions, passages = protected.texts["xquad-r question"], protected.texts["xquad-r passage"]
-    assert digest("how many POINTS did the panthers' defense surrender") in questions
+    questions, passages = protected["xquad-r question"], protected["xquad-r passage"]
+    assert digests(["how many POINTS did the panthers' defense surrender"]) < questions
     assert 12_000 < len(questions) <= 13_090
     assert 15_000 < len(passages) <= 13_014 + 11 * 240
     path = data_folder / "xquad-r" / "en.json"
     raw = path.read_bytes() if path.exists() else gzip.decompress(path.with_suffix(".json.gz").read_bytes())
     for article in json.loads(raw)["data"]:
         for paragraph in article["paragraphs"]:
-            assert {digest(paragraph["context"]), *map(digest, paragraph["sentences"])} <= passages
-            assert {digest(question["question"]) for question in paragraph["qas"]} <= questions
+            assert digests([paragraph["context"], *paragraph["sentences"]]) <= passages
+            assert digests(question["question"] for question in paragraph["qas"]) <= questions
 
 
 def test_the_command_counts_and_takes_out(tmp_path, monkeypatch, capsys, hub):
@@ -177,7 +151,6 @@ def test_rows_and_benchmark_together(tmp_path):
     relevant = {"query_id": ["en:1"], "candidate_id": ["en:1"], "gain": [1]}
     benchmark = Benchmark.build("made", ["en"], *map(pa.table, (queries, candidates, relevant)))
     made = [Row("WHO IS IT", "some passage"), Row("some question", "it is -- she!!"), Row("clean", "clean too")]
-    corpus, _ = write_rows(tmp_path / "made", made, name="made")
-    protected = Protected()
-    protected.add_benchmark(benchmark)
-    assert sum(find_leaks(corpus, protected).counts.values()) == 2
+    corpus = write_rows(tmp_path / "made", made, name="made")
+    _, counts = without_leaks(corpus, of_benchmark(benchmark), tmp_path / "clean")
+    assert sum(counts.values()) == 2

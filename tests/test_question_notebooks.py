@@ -13,8 +13,9 @@ import pytest
 from collections_made import beir_folder, json_lines
 from made import encoder, parallel_corpus
 
-from hybridlib.companion.experiment import pretrained, searches
+from hybridlib.companion.experiment import pretrained
 from hybridlib.companion.report.notebook import NeedsAnotherProfile
+from hybridlib.companion.search import sources
 from hybridlib.companion.sources.embedded.corpus import build_corpus
 from hybridlib.companion.sources.translator import Translator
 
@@ -158,7 +159,7 @@ def test_miracl_with_the_checkpoint_as_it_is(colab, place, monkeypatch):
 def test_resources(colab, monkeypatch):
     local = {"miracl": ["miracl-bn", "miracl-fi", "miracl-fa", "miracl-ar"]}
     local["tydiqa"] = [f"tydiqa-goldp-{lang}" for lang in ("bn", "en", "sw", "te")]
-    monkeypatch.setattr(searches, "names", lambda benchmark, profile, languages=None: local[benchmark])
+    monkeypatch.setattr(sources, "names", lambda benchmark, profile, languages=None: local[benchmark])
     names = run("20_resources", **colab, rates=[0.1, 0.5])
     assert set(verdicts(names).values()) <= DECIDED and len(verdicts(names)) == 14
     assert set(names["even"]["passages"]) == {"one language", "pooled"}

@@ -39,8 +39,7 @@ def test_other_parameters_or_other_sources_are_another_run(tmp_path, monkeypatch
     codes = (LOSS, "hybridlib.metrics")
     names = {store.load_or_make("a", {"x": x}, write, code=code).name for x in (1, 2) for code in codes}
     monkeypatch.setattr("hybridlib.companion.experiment.runs.torch.__version__", "0.0")
-    names.add(store.load_or_make("a", {"x": 1}, write).name, code=LOSS)
-
+    names.add(store.load_or_make("a", {"x": 1}, write, code=LOSS).name)
     assert len(names) == 5
 
 

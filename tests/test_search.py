@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import encoder, parallel_corpus
 
-from hybridlib.companion.search import search as search_module
+from hybridlib.companion.search import topk
 from hybridlib.companion.search.collection import PASSAGES, Passages
-from hybridlib.companion.search.search import search, top_k
+from hybridlib.companion.search.search import search
+from hybridlib.companion.search.topk import top_k
 from hybridlib.corpora import Benchmark
 from hybridlib.encoder import Encoder
 from hybridlib.evaluation import encode_benchmark, rank_relevant
@@ -99,8 +100,8 @@ def test_top_k_is_brute_force(data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
     queries, vectors = (torch.from_numpy(rng.integers(-2, 3, (m, width))).float() for m in (n_queries, n))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "QUERIES_AT_ONCE", data.draw(st.integers(1, 8)))
-        patch.setattr(search_module, "VECTORS_AT_ONCE", data.draw(st.integers(1, 20)))
+        patch.setattr(topk, "QUERIES_AT_ONCE", data.draw(st.integers(1, 8)))
+        patch.setattr(topk, "VECTORS_AT_ONCE", data.draw(st.integers(1, 20)))
         found, rows = (table.numpy() for table in top_k(queries, vectors, k, score_dtype=dtype))
     scores = (queries @ vectors.T).numpy()
     assert found.shape == rows.shape == (n_queries, k) and found.dtype == np.float32 and rows.dtype == np.int64
@@ -143,14 +144,14 @@ def test_search_is_brute_force_ties_included(exact, tmp_path, shard_size, k):
     model.query_prefix, model.passage_prefix = "", "passage: "
     hits = search(corpus, model, QUERIES, k, tmp_path, shard_size=shard_size)
     assert max(stop - start for start, stop in corpus.asked) <= shard_size
-    check_exact(hits, all_scores(corpus, QUERIES, "passage: "), corpus.ids(0, 40), k)
+    check_exact(hits, all_scores(corpus, QUERIES, "passage: "), corpus.ids_at(range(40)).tolist(), k)
     assert all(len(set(texts)) == len(texts) for texts in exact), "equal texts of a shard are encoded once"
 
 
 def test_ranks_are_those_of_evaluate(tmp_path):
     """A real, tiny encoder; equal texts; every judgement's rank in the pool is its place in the list."""
     corpus, model = passages(150), encoder(WORDS, layers=1)
-    ids = [f"en:{name}" for name in corpus.ids(0, 150)]
+    ids = [f"en:{name}" for name in corpus.ids_at(range(150)).tolist()]
     texts = corpus.texts(0, 150)
     rng = np.random.default_rng(0)
     names = [f"en:q{i}" for i in range(len(QUERIES))]
@@ -307,7 +308,7 @@ def test_a_full_disk_leaves_the_finished_shards(exact, tmp_path, monkeypatch):
     assert [path.name for path in files(tmp_path)] == [f"shard-{start:09d}.npz" for start in (0, 8)]
     assert not list(tmp_path.rglob("*.new"))
     hits = search(corpus, model, QUERIES, 10, tmp_path, shard_size=8)
-    check_exact(hits, all_scores(corpus, QUERIES), corpus.ids(0, 40), 10)
+    check_exact(hits, all_scores(corpus, QUERIES), corpus.ids_at(range(40)).tolist(), 10)
 
 
 @pytest.mark.parametrize(

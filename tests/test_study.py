@@ -253,5 +253,5 @@ def test_the_notebooks_run_on_xquad_r_with_files_of_ones_own(files, tmp_path, da
     judged = {claim["claim"]: claim["verdict"] for claim in records["14_claims"]["claims"]}
     assert "not run" not in {v for c, v in judged.items() if c.startswith("Hybrid")}
     assert list((tmp_path / "runs" / "figures" / "colab-tiny-xquad-r-custom").glob("*.png"))
-    assert list((tmp_path / "runs").glob("hybrid-0.25-seed0-*")), "every notebook that trains obeys alpha"
-    assert len(list((tmp_path / "runs").glob("hybrid-0.5-seed0-*"))) == 1, "only the curve over alpha trains at .5"
+    assert list((tmp_path / "runs").glob("hybrid-0.25-seed0-*/done.json")), "every notebook that trains obeys alpha"
+    assert len(list((tmp_path / "runs").glob("hybrid-0.5-seed0-*/done.json"))) == 1, "for the curve over alpha"

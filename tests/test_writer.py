@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import parallel_corpus
-from test_base import PAIRS, PASSAGES, QUERIES
+from test_base import PAIRS, PASSAGES, QUERIES, build
 
-from hybridlib.corpora import ParallelPairs, tables, write
+from hybridlib.corpora import ParallelPairs, tables
 from hybridlib.corpora.write import concatenate, part_of, write_pairs
 from hybridlib.sampler import BatchSampler
 
@@ -60,19 +60,13 @@ def pieces(table: pa.Table, cuts: list[int]) -> Iterator[pa.Table]:
         yield part.select(kept[::-1] if i % 2 else kept)
 
 
-def equal(a: ParallelPairs, b: ParallelPairs) -> bool:
-    same = all(getattr(a, part).combine_chunks() == getattr(b, part).combine_chunks() for part in ("passages", "pairs"))
-    columns = a.queries.column_names
-    return same and a.queries.combine_chunks() == b.queries.select(columns).combine_chunks() and a.groups == b.groups
-
-
 @given(parts=corpora(), cuts=st.lists(st.integers(0, 100), max_size=6), size=st.integers(1, 9))
 @settings(max_examples=60)
 def test_pieces_give_the_corpus_that_the_whole_gives(parts, cuts, size):
     built = ParallelPairs.build(*parts, name="made")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for constant in ("PIECE", "CHUNK_ROWS", "BLOCK"):
-            patch.setattr(write, constant, size)
+        patch.setattr(tables, "CHUNK", size * 50)
+        patch.setattr(tables, "WINDOW", size)
         patch.setattr(tables, "ID_PART", size)
         streams = zip(("queries", "passages", "pairs"), (pieces(table, cuts) for table in parts), strict=True)
         got = write_pairs(Path(folder) / "corpus", name="made", **dict(streams))
@@ -90,37 +84,32 @@ def written(folder: Path, queries: dict | None = None, passages: dict | None = N
     return write_pairs(folder, name="small", **dict(streams))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"queries": {"query_id": ["q1", "q1", "q3"]}},
-            "small: query_id 'q1' occurs more than once; ids must be unique",
-        ),
-        ({"queries": {"query_id": ["q1", None, "q3"]}}, "small: query_id is null in 1 rows; give every row an id"),
-        ({"passages": {"en": ["one", "  "]}}, "small: passage_id 'p2' has an empty text in 'en'"),
-        ({"pairs": {"query_id": ["q1", "q2", "q3", "q9"]}}, "small: pairs name the unknown query_id 'q9'"),
-        ({"pairs": {"passage_id": ["p1", "p2", "p1", "p9"]}}, "small: pairs name the unknown passage_id 'p9'"),
-        ({"pairs": {"negatives": [["p9"], [], [], []]}}, "small: negatives name the unknown passage_id 'p9'"),
-        ({"pairs": {"source": ["a", None, "a", "a"]}}, "small: source is null in 1 pairs; name their data set"),
-        ({"queries": {"English": ["a", "b", "c"]}}, "'English' .* is no language code"),
-    ],
-)
-def test_mistakes_are_named_as_build_names_them_and_leave_nothing(tmp_path, change, message):
+WRONG = {
+    "small: query_id 'q1' occurs more than once; ids must be unique": {"queries": {"query_id": ["q1", "q1", "q3"]}},
+    "small: query_id is null in 1 rows; give every row an id": {"queries": {"query_id": ["q1", None, "q3"]}},
+    "small: passage_id 'p2' has an empty text in 'en'": {"passages": {"en": ["one", "  "]}},
+    "small: pairs name the unknown query_id 'q9'": {"pairs": {"query_id": ["q1", "q2", "q3", "q9"]}},
+    "small: pairs name the unknown passage_id 'p9'": {"pairs": {"passage_id": ["p1", "p2", "p1", "p9"]}},
+    "small: negatives name the unknown passage_id 'p9'": {"pairs": {"negatives": [["p9"], [], [], []]}},
+    "small: source is null in 1 pairs; name their data set": {"pairs": {"source": ["a", None, "a", "a"]}},
+    "'English' .* is no language code": {"queries": {"English": ["a", "b", "c"]}},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_mistakes_are_named_and_leave_nothing(tmp_path, message):
     with pytest.raises(ValueError, match=message):
-        written(tmp_path / "corpus", **change)
+        written(tmp_path / "corpus", **WRONG[message])
     assert list(tmp_path.iterdir()) == []
-    if "pairs" not in message or "unknown" in message:
-        parts = (QUERIES | change.get("queries", {}), PASSAGES | change.get("passages", {}), PAIRS)
-        with pytest.raises(ValueError, match=message):
-            ParallelPairs.build(*map(pa.table, parts[:2]), pa.table(PAIRS | change.get("pairs", {})), name="small")
+    with pytest.raises(ValueError, match=message):
+        build(**WRONG[message])
 
 
 @pytest.mark.parametrize(
     ("streams", "error", "message"),
     [
         ({"pairs": []}, ValueError, "there is no pair; give at least one row"),
-        ({"queries": []}, ValueError, "there is no row with a query_id"),
+        ({"queries": []}, ValueError, "there is no query; give at least one row"),
         ({"passages": [pa.table(QUERIES)]}, ValueError, "a table lacks the column passage_id; it has query_id, de, en"),
         ({"pairs": pa.table(PAIRS)}, TypeError, "not tables; put a single table in a list"),
     ],
@@ -162,8 +151,8 @@ def test_a_file_that_was_cut_is_named(tmp_path):
 
 
 def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "PIECE", 7)
-    monkeypatch.setattr(write, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(tables, "WINDOW", 7)
+    monkeypatch.setattr(tables, "CHUNK", 1)
     built = parallel_corpus(negatives=True)
     ids = [str(i) for i in range(40)]
     pairs = {"query_id": ids, "passage_id": ids, "source": ["made"] * 40}
@@ -179,8 +168,7 @@ def test_a_written_corpus_serves_batches_as_a_built_one(tmp_path, monkeypatch):
 
 
 def test_concatenated_corpora_keep_their_pairs_under_ids_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "BLOCK", 3)
-    monkeypatch.setattr(write, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(tables, "CHUNK", 1)
     small, other = written(tmp_path / "small"), parallel_corpus(5, languages=("en", "fr"), negatives=True)
     both = concatenate(tmp_path / "both", [small, other], "both")
     assert both.languages == ("de", "en", "fr") and len(both) == len(small) + len(other)

@@ -14,17 +14,13 @@ from pathlib import Path
 from hybridlib.companion.sources.embedded.corpus import train_tokenizer
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.corpora.own import open_pairs
-from hybridlib.corpora.tables import language_columns
 from hybridlib.encoder import Encoder
 
 
 def texts(pairs: ParallelPairs) -> Iterator[str]:
     """Every text once, in the order of the tables."""
-    for table, columns in (
-        (pairs.queries, language_columns(pairs.queries.drop_columns("positives"), "query_id")),
-        (pairs.passages, language_columns(pairs.passages, "passage_id")),
-    ):
-        for lang in columns:
+    for table in (pairs.queries, pairs.passages):
+        for lang in (column for column in table.column_names if column in pairs.languages):
             yield from (text for text in table[lang].to_pylist() if text)
 
 

@@ -5,8 +5,8 @@ Both hold texts in pyarrow tables, a text once, and identify them by ids that do
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridlib.corpora import tables
-from hybridlib.corpora.fingerprint import fingerprint
-from hybridlib.corpora.tables import PairGroup
-from hybridlib.files import parse_json, replace_folder
-
-PARTS = ("queries", "passages", "pairs")  # the tables of ParallelPairs, each in a file <part>.arrow
+from hybridlib.corpora.tables import PARTS, WINDOW, PairGroup, fingerprint, write_files
+from hybridlib.files import parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,38 +58,11 @@ class ParallelPairs:
             pairs: query_id, passage_id, source, and optionally negatives (lists of passage_ids).
 
         Raises:
-            ValueError: an id occurs twice or is unknown, a text is empty, a column is no language, nothing is left.
+            ValueError, TypeError: as `corpora.write.write_pairs`, which makes the same of streams of tables.
         """
-        queries = tables.checked_texts(queries, "query_id", name)
-        passages = tables.checked_texts(passages, "passage_id", name)
-        for table, key in ((queries, "query_id"), (passages, "passage_id")):
-            tables.check_unique(table[key], f"{name}: {key}")
-        languages = sorted({*queries.column_names[1:], *passages.column_names[1:]})
-        pairs = tables.checked_pairs(pairs, name)
-        if not len(pairs):
-            raise ValueError(f"{name}: {tables.NO_PAIR}")
-        pairs = tables.with_rows(pairs, queries["query_id"], passages["passage_id"], name)
-        keys = tables.positive_keys(pairs, len(passages))
-        queries = queries.append_column("positives", tables.positive_lists(keys, len(queries), len(passages)))
-        bits = tables.text_languages(queries, languages, name), tables.text_languages(passages, languages, name)
-        pairs, groups = tables.grouped(pairs, *bits, languages)
-        return cls.of_tables(name, languages, queries.combine_chunks(), passages.combine_chunks(), pairs, groups)
-
-    @classmethod
-    def of_tables(
-        cls,
-        name: str,
-        languages: Sequence[str],
-        queries: pa.Table,
-        passages: pa.Table,
-        pairs: pa.Table,
-        groups: Sequence[PairGroup],
-    ) -> ParallelPairs:
-        """The corpus of tables that are checked and sorted; counts its repeats and takes its fingerprint."""
-        texts = {"queries": queries, "passages": passages}
-        repeats = {what: tables.count_repeats(table, languages) for what, table in texts.items()}
-        digest = fingerprint(name, queries, passages, pairs)
-        return cls(name, tuple(languages), queries, passages, pairs, tuple(groups), repeats, digest)
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(Path(folder), name=name, queries=[queries], passages=[passages], pairs=[pairs])
+            return cls.load(folder, in_memory=True)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -116,12 +86,12 @@ class ParallelPairs:
         rows = [int(row) for row in rows]
         queries = self.query_texts(self.query_rows[rows], query_languages)
         passages = self.passage_texts(self.passage_rows[rows], passage_languages)
-        negatives = [
-            self.passage_texts(negative_rows, [lang] * len(negative_rows))
-            for negative_rows, lang in zip(self.negatives(rows, passage_languages), passage_languages, strict=True)
+        negatives = self.negatives(rows, passage_languages)
+        columns = zip(queries, passages, negatives, passage_languages, strict=True)
+        return [
+            {"query": query, "passage": passage, "negatives": self.passage_texts(more, [lang] * len(more))}
+            for query, passage, more, lang in columns
         ]
-        columns = zip(queries, passages, negatives, strict=True)
-        return [{"query": query, "passage": passage, "negatives": texts} for query, passage, texts in columns]
 
     def negatives(self, pair_rows: Sequence[int], languages: Sequence[str]) -> list[list[int]]:
         """Rows of each pair's explicit negatives that have a text in the given language, a list per pair."""
@@ -156,22 +126,11 @@ class ParallelPairs:
         Raises:
             ValueError: the folder holds something else than a corpus, which this would delete.
         """
-        check_replaceable(folder)
-        with replace_folder(folder) as new:
-            for part in PARTS:
-                tables.write_table(new / f"{part}.arrow", getattr(self, part))
-            self.describe(new)
-
-    def describe(self, folder: Path) -> None:
-        """Write corpus.json beside the Arrow files of this corpus: what is not in them, and the sizes they have."""
-        about = {name: getattr(self, name) for name in ("name", "languages", "repeats", "fingerprint")}
-        about["groups"] = [vars(group) for group in self.groups]
-        about["bytes"] = {f"{part}.arrow": (Path(folder) / f"{part}.arrow").stat().st_size for part in PARTS}
-        (Path(folder) / "corpus.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        write_files(folder, name=self.name, **self.streams())
 
     @classmethod
-    def load(cls, folder: Path) -> ParallelPairs:
-        """Open a saved corpus memory-mapped: in a moment, however large it is.
+    def load(cls, folder: Path, *, in_memory: bool = False) -> ParallelPairs:
+        """Open a saved corpus memory-mapped: in a moment, however large it is. Or read it into memory.
 
         Raises:
             FileNotFoundError: the folder holds no saved corpus.
@@ -186,13 +145,57 @@ class ParallelPairs:
         for file, size in about["bytes"].items():
             if (path.parent / file).stat().st_size != size:
                 raise ValueError(f"{path.parent / file}: not the {size} bytes that were saved; write the corpus again")
-        groups = [
-            PairGroup(g["source"], tuple(g["query_languages"]), tuple(g["passage_languages"]), g["start"], g["stop"])
-            for g in about["groups"]
-        ]
-        parts = [tables.mapped(path.parent / f"{part}.arrow") for part in PARTS]
+        groups = tuple(
+            PairGroup(source, tuple(query_languages), tuple(passage_languages), start, stop)
+            for source, query_languages, passage_languages, start, stop in about["groups"]
+        )
+        parts = [tables.opened(path.parent / f"{part}.arrow", in_memory=in_memory) for part in PARTS]
         languages = tuple(about["languages"])
-        return cls(about["name"], languages, *parts, tuple(groups), about["repeats"], about["fingerprint"])
+        return cls(about["name"], languages, *parts, groups, about["repeats"], about["fingerprint"])
+
+    def streams(
+        self, *, queries: np.ndarray | None = None, passages: np.ndarray | None = None, prefix: str = ""
+    ) -> dict[str, Iterator[pa.Table]]:
+        """Give the corpus, or a part of it, as the streams `queries`, `passages` and `pairs` that `write_pairs` takes.
+
+        Args:
+            queries, passages: of each row of the tables whether it stays, bool; pairs stay whose query and passage do,
+                and of the negatives those that do. None: all.
+            prefix: put before every id.
+        """
+        queries = np.ones(len(self.queries), dtype=bool) if queries is None else queries
+        passages = np.ones(len(self.passages), dtype=bool) if passages is None else passages
+        return {
+            "queries": _rows(self.queries.drop_columns("positives"), queries, prefix),
+            "passages": _rows(self.passages, passages, prefix),
+            "pairs": self._named_pairs(queries, passages, prefix),
+        }
+
+    def _named_pairs(self, queries: np.ndarray, passages: np.ndarray, prefix: str) -> Iterator[pa.Table]:
+        columns = self.queries["query_id"], self.passages["passage_id"]
+        # In one chunk: `take` would make one of several at each call.
+        query_ids, passage_ids = (pc.binary_join_element_wise(prefix, ids.combine_chunks(), "") for ids in columns)
+        for start in range(0, len(self), WINDOW):
+            part = self.pairs.slice(start, WINDOW)
+            stays = queries[part["query"].to_numpy()] & passages[part["passage"].to_numpy()]
+            part = part.filter(pa.array(stays)).combine_chunks()
+            negatives = part["negatives"].combine_chunks()
+            rows = negatives.flatten().to_numpy()
+            stays = passages[rows]
+            offsets = np.r_[0, np.cumsum(stays)][negatives.offsets].astype(np.int32)
+            named = {
+                "query_id": query_ids.take(part["query"]),
+                "passage_id": passage_ids.take(part["passage"]),
+                "negatives": pa.ListArray.from_arrays(offsets, passage_ids.take(pa.array(rows[stays]))),
+            }
+            yield pa.table(named | {"source": part["source"]})
+
+
+def _rows(table: pa.Table, stays: np.ndarray, prefix: str) -> Iterator[pa.Table]:
+    """The rows of a corpus' queries or passages that stay, their ids with the prefix."""
+    for start in range(0, len(table), WINDOW):
+        part = table.slice(start, WINDOW).filter(pa.array(stays[start : start + WINDOW]))
+        yield part.set_column(0, table.column_names[0], pc.binary_join_element_wise(prefix, part.column(0), ""))
 
 
 def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: str) -> list[str]:
@@ -211,14 +214,6 @@ def _texts(table: pa.Table, rows: Sequence[int], languages: Sequence[str], key: 
 def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list:
     """Values of a few rows. Value by value, since `take` first copies a column of several chunks into one."""
     return [column[int(row)].as_py() for row in rows]
-
-
-def check_replaceable(folder: Path) -> None:
-    """Refuse a folder that holds anything but a saved corpus."""
-    folder = Path(folder)
-    empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not empty and not (folder / "corpus.json").exists():
-        raise ValueError(f"{folder}: holds something else than a saved corpus; give an empty or a new folder")
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,14 +243,14 @@ class Benchmark:
             ValueError: an id is double, unknown or lacks its language; a gain is below 1; a language is empty.
         """
         for table, key in ((queries, "query_id"), (candidates, "candidate_id")):
-            tables.check_unique(table[key], f"{name}: {key}")
+            tables.check_unique(table, key, name)
             _check_prefix(table, key, name)
         for lang in languages:
             for table, what in ((queries, "query"), (candidates, "candidate")):
                 if not pc.any(pc.equal(table["lang"], lang)).as_py():
                     raise ValueError(f"{name}: there is no {what} in {lang!r}; drop the language or add texts")
         for table, key in ((queries, "query_id"), (candidates, "candidate_id")):
-            tables.known_rows([relevant[key]], table[key], [f"{name}: a judgement names the unknown {key}"])
+            tables.rows_of(relevant[key], table[key], f"{name}: a judgement names the unknown {key}")
         if len(relevant) and pc.min(relevant["gain"]).as_py() < 1:
             raise ValueError(f"{name}: a judgement has a gain below 1; leave out what is not relevant")
         return cls(name, tuple(languages), *(table.combine_chunks() for table in (queries, candidates, relevant)))

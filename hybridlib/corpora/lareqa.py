@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from hybridlib.corpora.base import Benchmark
@@ -37,14 +37,10 @@ CHECKSUMS: dict[str, dict[str, tuple[int, str]]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Paragraph:
-    """A paragraph of one file: its place in the file, its sentences, and per question id (text, sentence)."""
-
-    number: int
-    context: str
-    sentences: tuple[str, ...]
-    questions: dict[str, tuple[str, int]]
+# What is read of a file: an object with keys, a list of items, or a type.
+_QUESTION = {"id": str, "question": str, "answers": [{"answer_start": int}]}
+_PARAGRAPH = {"context": str, "sentence_breaks": [[int]], "qas": [_QUESTION]}
+_FILE = {"data": [{"paragraphs": [_PARAGRAPH]}]}
 
 
 def load_lareqa(
@@ -77,11 +73,19 @@ def load_lareqa(
     if name not in COMMITS:
         raise ValueError(f"unknown benchmark {name!r}; LAReQA has {', '.join(COMMITS)}")
     pins = CHECKSUMS[name] if checksums is None else checksums
-    paragraphs = {}
-    for lang in _chosen(name, languages, pins):
+    chosen = _chosen(name, languages, pins)
+    sentences, questions = [], []
+    for lang in chosen:
         data, path = _find(name, lang, folder, *pins[lang])
-        paragraphs[lang] = _parse(parse_json(data, path), path)
-    return _assemble(name, paragraphs, with_paragraph)
+        document = parse_json(data, path)
+        _check(document, _FILE, str(path))
+        paragraphs = [paragraph for article in document["data"] for paragraph in article["paragraphs"]]
+        found = list(_questions(paragraphs, lang, path))
+        if not found:
+            raise ValueError(f"{path}: there is no question in it; this is no file of LAReQA")
+        questions += found
+        sentences += _sentences(paragraphs, lang, with_paragraph)
+    return _assemble(name, chosen, sentences, pd.DataFrame(questions))
 
 
 def load_if_at_hand(name: str) -> Benchmark | None:
@@ -126,118 +130,100 @@ def _find(name: str, lang: str, folder: Path | None, size: int, sha256: str) -> 
     return data, path
 
 
-def _parse(document: Any, path: Path) -> list[_Paragraph]:
-    """Paragraphs of one file, numbered in its order over all articles."""
-    paragraphs: list[_Paragraph] = []
+def _check(value: Any, expected: Any, where: str) -> None:
+    """Refuse JSON that is not of the expected format; the text says where it is not."""
+    kind = expected if isinstance(expected, type) else type(expected)
+    if type(value) is not kind:  # and not isinstance: true and false are ints too
+        raise ValueError(f"{where}: {type(value).__name__} {value!r:.20} where {kind.__name__} is expected; {_DAMAGED}")
+    if kind is dict:
+        for key, part in expected.items():
+            if key not in value:
+                raise ValueError(f"{where}: {key!r} is missing; LAReQA's own files are needed, not copies of the texts")
+            _check(value[key], part, f"{where}, {key}")
+    if kind is list:
+        for number, item in enumerate(value):
+            _check(item, expected[0], f"{where} {number}")
+
+
+def _questions(paragraphs: Sequence[dict], lang: str, path: Path) -> Iterator[dict]:
+    """Of each question the columns of a Benchmark's queries (but for the cluster), its paragraph and candidate_id."""
     first_seen: dict[str, int] = {}
-    for article in _field(document, "data", list, str(path)):
-        for raw in _field(article, "paragraphs", list, str(path)):
-            number = len(paragraphs)
-            paragraph = _parse_paragraph(raw, number, f"{path}, paragraph {number}")
-            for question in paragraph.questions:
-                if first_seen.setdefault(question, number) != number:
-                    raise ValueError(_double(f"{path}, paragraph {number}", question, first_seen[question]))
-            paragraphs.append(paragraph)
-    if not first_seen:
-        raise ValueError(f"{path}: there is no question in it; this is no file of LAReQA")
-    return paragraphs
+    for number, paragraph in enumerate(paragraphs):
+        where = f"{path}, paragraph {number}"
+        end = 0
+        for pair in paragraph["sentence_breaks"]:
+            if len(pair) != 2 or not end <= pair[0] < pair[1] <= len(paragraph["context"]):
+                raise ValueError(f"{where}: the sentence break {pair} is not a later part of the paragraph; {_DAMAGED}")
+            end = pair[1]
+        for question in paragraph["qas"]:
+            identifier = question["id"]
+            if identifier in first_seen:
+                raise ValueError(
+                    f"{where}: question {identifier} stands in paragraph {first_seen[identifier]} already; "
+                    "ids must be unique in a file"
+                )
+            first_seen[identifier] = number
+            sentence = _sentence(question["answers"], paragraph["sentence_breaks"], f"{where}, question {identifier}")
+            yield {
+                "query_id": f"{lang}:{identifier}",
+                "lang": lang,
+                "question_id": identifier,
+                "text": question["question"],
+                "paragraph": f"{lang}:{number:04}",
+                "candidate_id": f"{lang}:{number:04}:{sentence:03}",
+            }
 
 
-def _parse_paragraph(raw: Any, number: int, where: str) -> _Paragraph:
-    context = _field(raw, "context", str, where)
-    breaks = _field(raw, "sentence_breaks", list, where)
-    end = 0
-    for pair in breaks:
-        # type() and not isinstance: true and false are ints too
-        ordered = type(pair) is list and [type(x) for x in pair] == [int, int] and end <= pair[0] < pair[1]
-        if not ordered or pair[1] > len(context):
-            raise ValueError(f"{where}: the sentence break {pair} is not a later part of the paragraph; {_DAMAGED}")
-        end = pair[1]
-    questions: dict[str, tuple[str, int]] = {}
-    for raw_question in _field(raw, "qas", list, where):
-        identifier = _field(raw_question, "id", str, where)
-        if identifier in questions:
-            raise ValueError(_double(where, identifier, number))
-        text = _field(raw_question, "question", str, f"{where}, question {identifier}")
-        questions[identifier] = (text, _answer(raw_question, breaks, f"{where}, question {identifier}"))
-    return _Paragraph(number, context, tuple(context[start:stop] for start, stop in breaks), questions)
-
-
-def _answer(raw_question: Any, breaks: Sequence[Sequence[int]], where: str) -> int:
+def _sentence(answers: Sequence[dict], breaks: Sequence[Sequence[int]], where: str) -> int:
     """Number of the sentence in which the first answer starts."""
-    answers = _field(raw_question, "answers", list, where)
     if not answers:
         raise ValueError(f"{where}: no answer; {_DAMAGED}")
-    start = _field(answers[0], "answer_start", int, where)
-    for i, (first, stop) in enumerate(breaks):
+    start = answers[0]["answer_start"]
+    for sentence, (first, stop) in enumerate(breaks):
         if first <= start < stop:
-            return i
+            return sentence
     raise ValueError(f"{where}: the answer starts at {start}, which lies in no sentence of {breaks}; {_DAMAGED}")
 
 
-def _field(mapping: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{where}: {type(mapping).__name__} where an object with {key!r} is expected; {_DAMAGED}")
-    if key not in mapping:
-        raise ValueError(f"{where}: {key!r} is missing; LAReQA's own files are needed, not other copies of the texts")
-    if type(mapping[key]) is not kind:
-        raise ValueError(f"{where}: {key!r} is {type(mapping[key]).__name__}, not {kind.__name__}; {_DAMAGED}")
-    return mapping[key]
+def _sentences(paragraphs: Sequence[dict], lang: str, with_paragraph: bool) -> Iterator[dict]:
+    for number, paragraph in enumerate(paragraphs):
+        context = paragraph["context"]
+        for i, (start, stop) in enumerate(paragraph["sentence_breaks"]):
+            text = f"{context[start:stop]} {context}" if with_paragraph else context[start:stop]
+            yield {"candidate_id": f"{lang}:{number:04}:{i:03}", "lang": lang, "text": text}
 
 
-def _assemble(name: str, files: Mapping[str, Sequence[_Paragraph]], with_paragraph: bool) -> Benchmark:
-    """Tables of all languages; `files` is language -> paragraphs."""
-    clusters = _clusters(paragraph.questions for paragraphs in files.values() for paragraph in paragraphs)
-    queries, candidates = [], []
-    answers: dict[str, list[tuple[str, str]]] = {}  # question id -> (query id, candidate id) in each language
-    for lang, paragraphs in files.items():
-        for paragraph in paragraphs:
-            ids = [f"{lang}:{paragraph.number:04}:{i:03}" for i in range(len(paragraph.sentences))]
-            extra = f" {paragraph.context}" if with_paragraph else ""
-            candidates += [
-                (identifier, lang, text + extra) for identifier, text in zip(ids, paragraph.sentences, strict=True)
-            ]
-            for question, (text, sentence) in paragraph.questions.items():
-                queries.append((f"{lang}:{question}", lang, question, clusters[question], text))
-                answers.setdefault(question, []).append((f"{lang}:{question}", ids[sentence]))
-    relevant = [(query, candidate, 1) for same in answers.values() for query, _ in same for _, candidate in same]
+def _assemble(name: str, languages: Sequence[str], sentences: list[dict], questions: pd.DataFrame) -> Benchmark:
+    """The benchmark; relevant to a question is, in each language that has it, the sentence with its answer."""
+    questions["cluster"] = _clusters(questions)
+    questions["first"] = pd.factorize(questions["question_id"])[0]
+    by_question = questions.sort_values("first", kind="stable")
+    relevant = by_question[["query_id", "first"]].merge(by_question[["candidate_id", "first"]], on="first")
     return Benchmark.build(
         name,
-        list(files),
-        _table(queries, ("query_id", "lang", "question_id", "cluster", "text")),
-        _table(candidates, ("candidate_id", "lang", "text")),
-        _table(relevant, ("query_id", "candidate_id", "gain")),
+        languages,
+        _table(questions[["query_id", "lang", "question_id", "cluster", "text"]]),
+        pa.Table.from_pylist(sentences),
+        _table(relevant[["query_id", "candidate_id"]].assign(gain=1)),
     )
 
 
-def _table(rows: Sequence[tuple], names: Sequence[str]) -> pa.Table:
-    return pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=list(names))
+def _table(frame: pd.DataFrame) -> pa.Table:
+    return pa.table({column: frame[column].tolist() for column in frame})
 
 
-def _clusters(paragraphs: Iterable[Iterable[str]]) -> dict[str, str]:
-    """Smallest question id of the connected component of each question; a paragraph connects its questions.
+def _clusters(questions: pd.DataFrame) -> pd.Series:
+    """Smallest question id among those that paragraphs connect with a question, directly or by other questions.
 
     Paragraphs of different languages share questions but, in MLQA-R, neither number nor the whole set of questions.
     """
-    parent: dict[str, str] = {}
-
-    def root(question: str) -> str:
-        while parent[question] != question:
-            parent[question] = question = parent[parent[question]]
-        return question
-
-    for questions in paragraphs:
-        first = None
-        for question in questions:
-            parent.setdefault(question, question)
-            first = first or question
-            low, high = sorted((root(first), root(question)))
-            parent[high] = low
-    return {question: root(question) for question in parent}
+    spread = questions["question_id"]
+    while True:
+        cluster = spread
+        for column in ("paragraph", "question_id"):
+            spread = spread.groupby(questions[column]).transform("min")
+        if spread.equals(cluster):
+            return cluster
 
 
 _DAMAGED = "the file is damaged"
-
-
-def _double(where: str, question: str, first: int) -> str:
-    return f"{where}: question {question} stands in paragraph {first} already; ids must be unique in a file"

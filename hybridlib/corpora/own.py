@@ -26,7 +26,6 @@ import json
 import logging
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -37,90 +36,78 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.corpora.tables import PAIRS_SCHEMA
-from hybridlib.corpora.write import concatenate
+from hybridlib.corpora.write import concatenate, write_pairs
 from hybridlib.files import cache_folder, make_parent, read_json_lines, sha256_of
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 10_000  # rows held as Python objects before they go into an Arrow table
+CHUNK = 10_000  # rows held as Python objects before they go into Arrow tables
 NO_TEXTS = ("query_id", "passage_id", "negatives", "source")
 
-_ALIASES = {"ind": "id"}
 
-
-def open_pairs(*names: str | Path) -> ParallelPairs:
+def open_pairs(*names: str | Path | ParallelPairs) -> ParallelPairs:
     """Pairs from saved corpora (folders) or files that `load_pairs` reads; errors are those of either.
 
     Several become one, "<name>+<name>", which `corpora.write.concatenate` writes into the cache.
     """
-    corpora = [ParallelPairs.load(Path(name)) if Path(name).is_dir() else load_pairs(Path(name)) for name in names]
+    corpora = [name if isinstance(name, ParallelPairs) else _open(Path(name)) for name in names]
     if len(corpora) == 1:
         return corpora[0]
-    folder = _cached([corpus.fingerprint for corpus in corpora])
     name = "+".join(corpus.name for corpus in corpora)
-    return _kept(folder, lambda: concatenate(folder, corpora, name))
+    return _kept([corpus.fingerprint for corpus in corpora], lambda folder: concatenate(folder, corpora, name))
 
 
-def load_pairs(
-    path: Path, *, name: str | None = None, query_prefix: str = "query_", passage_prefix: str = "passage_"
-) -> ParallelPairs:
+def _open(path: Path) -> ParallelPairs:
+    return ParallelPairs.load(path) if path.is_dir() else load_pairs(path)
+
+
+def load_pairs(path: Path, *, name: str | None = None) -> ParallelPairs:
     """Read a file of the schema above, each text held once, or open what an earlier call has kept of it in the cache.
 
     Logs a line where texts stand under more than one id (`ParallelPairs.repeats`).
 
     Args:
         name: name of the corpus; default the file's name without its suffixes.
-        query_prefix, passage_prefix: what the text columns' names begin with.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is torn or empty, or a row does not keep to the schema; the text names file and line
             (Parquet: row, from 1).
+        OSError: the cache's folder cannot be written; the text names it.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
     name = name or Path(path.name.removesuffix(".gz")).stem
-    folder = _cached([sha256_of(path), path.suffixes, name, query_prefix, passage_prefix])
-
-    def read() -> ParallelPairs:
-        return _read(path, name, query_prefix, passage_prefix)
-
-    try:
-        corpus = _kept(folder, lambda: read().save(folder))
-    except OSError:  # nowhere to keep it: it is read each time
-        corpus = read()
+    content = [sha256_of(path), path.suffixes, name]
+    corpus = _kept(content, lambda folder: write_pairs(folder, name=name, **_read(path, name)))
     if corpus.repeats_in_words:
         logger.warning(corpus.repeats_in_words)
     return corpus
 
 
-def _cached(content: list) -> Path:
-    """Folder of the cache for what is made of this content by the present code of this package's corpora."""
+def _kept(content: list[Any], make: Callable[[Path], Any]) -> ParallelPairs:
+    """The corpus that the present code of this package makes of this content; who asks second waits and opens it."""
     code = [sha256_of(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
-    return cache_folder() / "pairs" / hashlib.sha256(json.dumps([content, code]).encode()).hexdigest()[:32]
-
-
-def _kept(folder: Path, make: Callable[[], Any]) -> ParallelPairs:
-    """The corpus in a folder, made there if it is not; who asks second waits."""
+    folder = cache_folder() / "pairs" / hashlib.sha256(json.dumps([content, code]).encode()).hexdigest()[:32]
     make_parent(folder)
     with FileLock(f"{folder}.lock"):
         if not (folder / "corpus.json").exists():
-            make()
+            make(folder)
         return ParallelPairs.load(folder)
 
 
-def _read(path: Path, name: str, query_prefix: str, passage_prefix: str) -> ParallelPairs:
+def _read(path: Path, name: str) -> dict[str, list[pa.Table]]:
+    """The tables of a file, for `write_pairs`."""
     unit = "row" if path.suffix == ".parquet" else "line"
-    reader = _Reader(name, unit, _Side("query", query_prefix, unit), _Side("passage", passage_prefix, unit))
+    reader = _Reader(name, unit)
     for number, row in _rows(path):
         try:
             reader.add(number, row)
         except ValueError as error:
             raise ValueError(f"{path}, {unit} {number}: {error}") from error
     try:
-        return reader.build()
+        return reader.finished()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -147,116 +134,87 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise ValueError(f"{path}, after row {number}: torn or invalid Parquet ({error}); write it again") from error
 
 
-@dataclass
-class _Table:
-    """An Arrow table that grows by rows; columns are null in rows that lack them."""
+class _Reader:
+    """Takes the rows of a file one by one, checks them and gathers the tables of a corpus.
 
-    rows: list[dict] = field(default_factory=list)
-    tables: list[pa.Table] = field(default_factory=list)
+    Attributes:
+        seen: of queries and passages, id (digest of the texts where the file has no ids) -> number of the row in which
+            it stands first, digest of its texts.
+        has_ids: of queries and passages, whether the file has their ids.
+        ahead: negatives that were named before they stood as a passage -> number of the row that names them.
+        rows, tables: what is gathered; rows become Arrow tables CHUNK at a time.
+    """
 
-    def add(self, row: dict) -> None:
-        self.rows.append(row)
-        if len(self.rows) == CHUNK:
+    def __init__(self, name: str, unit: str) -> None:
+        self.name, self.unit = name, unit
+        self.seen: dict[str, dict[str | bytes, tuple[int, bytes]]] = {"query": {}, "passage": {}}
+        self.has_ids: dict[str, bool] = {}
+        self.ahead: dict[str, int] = {}
+        self.rows: dict[str, list[dict]] = {"query": [], "passage": [], "pair": []}
+        self.tables: dict[str, list[pa.Table]] = {"query": [], "passage": [], "pair": []}
+
+    def add(self, number: int, row: Any) -> None:
+        """Check a row and keep what is new in it."""
+        if not isinstance(row, dict):
+            raise ValueError(f"{_kind(row)} is no object; write one object per line")
+        values: dict[str, dict[str, Any]] = {"query": {}, "passage": {}, "pair": {}}
+        for column, value in row.items():
+            part, name = _place(column)
+            if value is not None:
+                values[part][name] = _texts(value) if name == "negatives" else _text(value, column)
+        pair = {"negatives": [], "source": self.name, **values["pair"]}
+        for side in ("query", "passage"):
+            pair[f"{side}_id"] = self._identified(number, side, pair.get(f"{side}_id"), values[side])
+        self._check_negatives(number, pair["negatives"], pair["passage_id"])
+        self.rows["pair"].append(pair)
+        if len(self.rows["pair"]) == CHUNK:
             self._flush()
 
-    def _flush(self) -> None:
-        columns = sorted({column for row in self.rows for column in row})
-        types = {"negatives": PAIRS_SCHEMA.field("negatives").type}
-        schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
-        self.tables.append(pa.Table.from_pylist(self.rows, schema))
-        self.rows = []
-
-    def whole(self) -> pa.Table:
-        self._flush()
-        return pa.concat_tables(self.tables, promote_options="default")
-
-
-@dataclass
-class _Side:
-    """The queries or the passages of the file."""
-
-    what: str
-    prefix: str
-    unit: str
-    has_ids: bool | None = None
-    seen: dict[str | bytes, tuple[int, bytes]] = field(default_factory=dict)  # id or digest -> (row number, digest)
-    table: _Table = field(default_factory=_Table)
-
-    @property
-    def key(self) -> str:
-        return f"{self.what}_id"
-
-    def add(self, number: int, identifier: str | None, texts: dict[str, str]) -> str:
+    def _identified(self, number: int, side: str, identifier: str | None, texts: dict[str, str]) -> str:
         """Keep the texts if they are new. Gives their id; where there is none, the first row that has them."""
-        if self.has_ids is None:
-            self.has_ids = identifier is not None
-        if self.has_ids != (identifier is not None):
-            raise ValueError(f"{self.key} is given in some rows only; give it in every row or in none")
+        if self.has_ids.setdefault(side, identifier is not None) != (identifier is not None):
+            raise ValueError(f"{side}_id is given in some rows only; give it in every row or in none")
         if not texts:
-            raise ValueError(f"the {self.what} has no text in any language; give at least one {self.prefix}<lang>")
+            raise ValueError(f"the {side} has no text in any language; give at least one {side}_<lang>")
         digest = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).digest()
-        first, known = self.seen.setdefault(digest if identifier is None else identifier, (number, digest))
+        first, known = self.seen[side].setdefault(digest if identifier is None else identifier, (number, digest))
         if known != digest:
             raise ValueError(
-                f"{self.key} {identifier!r} has other texts, or other languages, than in {self.unit} {first}; "
+                f"{side}_id {identifier!r} has other texts, or other languages, than in {self.unit} {first}; "
                 "repeat them all unchanged or give it another id"
             )
         identifier = str(first) if identifier is None else identifier
         if first == number:
-            self.table.add({self.key: identifier, **texts})
+            self.rows[side].append({f"{side}_id": identifier, **texts})
         return identifier
 
-
-@dataclass
-class _Reader:
-    """Takes the rows one by one, checks them and gathers the three tables."""
-
-    name: str
-    unit: str
-    queries: _Side
-    passages: _Side
-    pairs: _Table = field(default_factory=_Table)
-    ahead: dict[str, int] = field(default_factory=dict)  # negatives not yet seen as passages -> row that names them
-
-    def add(self, number: int, row: Any) -> None:
-        if not isinstance(row, dict):
-            raise ValueError(f"{_kind(row)} is no object; write one object per line")
-        texts: dict[str, dict[str, str]] = {"query": {}, "passage": {}}
-        for column, value in row.items():
-            side, lang = _column(column, self.queries.prefix, self.passages.prefix)
-            if side and value is not None:
-                texts[side][lang] = _text(value, column)
-        query = self.queries.add(number, _optional(row, "query_id"), texts["query"])
-        passage = self.passages.add(number, _optional(row, "passage_id"), texts["passage"])
-        negatives = self._negatives(number, row.get("negatives"), passage)
-        source = _optional(row, "source") or self.name
-        self.pairs.add({"query_id": query, "passage_id": passage, "negatives": negatives, "source": source})
-
-    def _negatives(self, number: int, negatives: Any, passage: str) -> list[str]:
-        if negatives is None:
-            return []
-        if not isinstance(negatives, list):
-            raise ValueError(f"negatives is {_kind(negatives)}, not a list of passage_ids; write a list")
-        if negatives and not self.passages.has_ids:
+    def _check_negatives(self, number: int, negatives: list[str], passage: str) -> None:
+        if negatives and not self.has_ids["passage"]:
             raise ValueError("negatives name passage_ids, but the rows have none; add the column passage_id")
+        if passage in negatives:
+            raise ValueError(f"passage {passage!r} is among its own negatives; remove it there")
         for identifier in negatives:
-            if _text(identifier, "negatives") == passage:
-                raise ValueError(f"passage {identifier!r} is among its own negatives; remove it there")
-            if identifier not in self.passages.seen:
+            if identifier not in self.seen["passage"]:
                 self.ahead.setdefault(identifier, number)
-        return negatives
 
-    def build(self) -> ParallelPairs:
-        if not self.queries.seen:
+    def _flush(self) -> None:
+        for part, rows in self.rows.items():
+            if rows:
+                self.tables[part].append(pa.Table.from_struct_array(pa.array(rows)))
+            self.rows[part] = []
+
+    def finished(self) -> dict[str, list[pa.Table]]:
+        """Give what `write_pairs` takes, after the last row."""
+        self._flush()
+        if not self.tables["pair"]:
             raise ValueError("empty; give at least one row with a query and a passage")
         for identifier, number in self.ahead.items():
-            if identifier not in self.passages.seen:
+            if identifier not in self.seen["passage"]:
                 raise ValueError(
                     f"negatives in {self.unit} {number} name {identifier!r}, which is the passage_id of no row; "
                     "add its passage or remove it"
                 )
-        tables = self.queries.table.whole(), self.passages.table.whole(), self.pairs.whole()
-        return ParallelPairs.build(*tables, name=self.name)
+        return {"queries": self.tables["query"], "passages": self.tables["passage"], "pairs": self.tables["pair"]}
 
 
 @cache
@@ -266,25 +224,26 @@ def language_codes() -> frozenset[str]:
 
 
 @cache
-def _column(column: str, query_prefix: str, passage_prefix: str) -> tuple[str | None, str]:
-    """("query", "de") for query_de; (None, name) for a column that holds no text."""
+def _place(column: str) -> tuple[str, str]:
+    """Where a column belongs: ("query", "de") for query_de, ("pair", "source") for source."""
     if column in NO_TEXTS:
-        return None, column
-    for side, prefix in (("query", query_prefix), ("passage", passage_prefix)):
-        if column.startswith(prefix):
-            code = column.removeprefix(prefix)
-            lang = _ALIASES.get(code, code)
-            if lang in language_codes():
-                return side, lang
-            raise ValueError(f"the column {column!r}: {code!r} is no ISO 639 language code; use en, de, ...")
-    raise ValueError(
-        f"unknown column {column!r}; the columns are {', '.join(NO_TEXTS)}, "
-        f"{query_prefix}<lang> and {passage_prefix}<lang>: rename or remove it"
-    )
+        return "pair", column
+    side, _, code = column.partition("_")
+    if side not in ("query", "passage"):
+        raise ValueError(
+            f"unknown column {column!r}; the columns are {', '.join(NO_TEXTS)}, query_<lang> and passage_<lang>: "
+            "rename or remove it"
+        )
+    lang = "id" if code == "ind" else code
+    if lang not in language_codes():
+        raise ValueError(f"the column {column!r}: {code!r} is no ISO 639 language code; use en, de, ...")
+    return side, lang
 
 
-def _optional(row: dict, column: str) -> str | None:
-    return None if row.get(column) is None else _text(row[column], column)
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError(f"negatives is {_kind(value)}, not a list of passage_ids; write a list")
+    return [_text(identifier, "negatives") for identifier in value]
 
 
 def _text(value: Any, column: str) -> str:

@@ -1,13 +1,14 @@
 """The model card of a trained checkpoint: what it was trained on, how, and what it scored.
 
 hybridlib.json beside the weights holds the facts; README.md, with the metadata that the Hugging Face hub reads, is
-written from it.
+written from it by the template data/model_card.md.
 """
 
 from __future__ import annotations
 
+import importlib.resources
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -15,36 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hybridlib.files import replace_file, write_json
 
 LABEL_FILE = "hybridlib.json"
-
-TEXT = """---
-{metadata}
----
-
-# {name}
-
-A dual encoder for retrieval within and across languages: the query and the passage pass through the same weights, and
-their cosine similarity is the score. {start} with {kind} batches, as arXiv 2408.10536 describes them.
-
-| | |
-|---|---|
-{facts}
-
-{prompts}
-
-## Scores
-
-{scores}
-
-Made with hybridlib {version}.
-"""
-
-KINDS = {
-    "x-x-mono": "monolingual (X-X-mono)",
-    "x-y": "cross-lingual (X-Y)",
-    "hybrid": "hybrid (monolingual with probability alpha, else cross-lingual)",
-    "x-x": "LAReQA's X-X",
-    "en-en": "English",
-}
+NO_FACTS = ("scores", "query_prefix", "passage_prefix")  # labels that have another place in the card
 
 
 def read_labels(folder: Path) -> dict:
@@ -55,10 +27,9 @@ def read_labels(folder: Path) -> dict:
 
 def require_labels(folder: Path) -> dict:
     """The facts of a checkpoint; ValueError where it was not trained here and so has no card of ours."""
-    labels = read_labels(folder)
-    if not labels:
-        raise ValueError(f"{folder}: no {LABEL_FILE} here; only a checkpoint trained with hybridlib has its card")
-    return labels
+    if labels := read_labels(folder):
+        return labels
+    raise ValueError(f"{folder}: no {LABEL_FILE} here; only a checkpoint trained with hybridlib has its card")
 
 
 def write_labels(folder: Path, labels: Mapping) -> None:
@@ -71,18 +42,8 @@ def write_labels(folder: Path, labels: Mapping) -> None:
             {"map mono": ..., ...}.
     """
     write_json(Path(folder) / LABEL_FILE, dict(labels))
-    with replace_file(Path(folder) / "README.md") as new:
-        new.write_text(_card(labels), encoding="utf-8")
-
-
-def add_scores(folder: Path, benchmark: str, scores: Mapping[str, float]) -> None:
-    """Put the scores on a benchmark into the card, in the place of earlier ones; errors as `require_labels`."""
-    labels = require_labels(folder)
-    write_labels(folder, {**labels, "scores": {**labels.get("scores", {}), benchmark: dict(scores)}})
-
-
-def _card(labels: Mapping) -> str:
-    scores, start = list(_scores(labels)), labels.get("start")
+    start, scored = labels.get("start"), labels.get("scores", {})
+    scores = [(benchmark, *score) for benchmark, values in scored.items() for score in values.items()]
     name = "-".join([Path(start or "scratch").name, labels["strategy"], f"seed{labels['seed']}"])
     metadata = ModelCardData(
         language=list(labels["languages"]),
@@ -93,40 +54,15 @@ def _card(labels: Mapping) -> str:
         model_name=name,
         eval_results=[EvalResult("sentence-similarity", data, data, *score) for data, *score in scores] or None,
     )
-    shown = {key: value for key, value in labels.items() if key not in ("scores", "query_prefix", "passage_prefix")}
-    lines = [f"| {data} | {measure} | {value:.4f} |" for data, measure, value in scores]
-    card = TEXT.format(
-        metadata=metadata.to_yaml(),
-        name=name,
-        start=f"Fine-tuned from `{start}`" if start else "Trained from new weights",
-        kind=KINDS[labels["strategy"]],
-        facts="\n".join(f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in shown.items()),
-        prompts=_prompts(labels["query_prefix"], labels["passage_prefix"]),
-        scores="\n".join(["| benchmark | measure | value |", "|---|---|---|", *lines])
-        if lines
-        else "Not measured yet.",
-        version=labels["version"],
-    )
-    return str(ModelCard(card))  # refuses metadata that is no YAML
+    facts = {key: value for key, value in labels.items() if key not in NO_FACTS}
+    template = importlib.resources.files("hybridlib").joinpath("data/model_card.md").read_text(encoding="utf-8")
+    values = {"start": None, **labels, "name": name, "facts": facts, "scores": scores}
+    card = ModelCard.from_template(metadata, template_str=template, **values)
+    with replace_file(Path(folder) / "README.md") as new:
+        new.write_text(str(card), encoding="utf-8")
 
 
-def _scores(labels: Mapping) -> Iterator[tuple[str, str, float]]:
-    """Benchmark, measure and value of each score."""
-    for benchmark, values in labels.get("scores", {}).items():
-        for measure, value in values.items():
-            yield benchmark, measure, value
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    return "-" if value is None else str(value)
-
-
-def _prompts(query: str, passage: str) -> str:
-    if not query and not passage:
-        return "No prompts."
-    return (
-        f"Prompts: `{query}` before a query, `{passage}` before a passage; in sentence-transformers `encode_query` and "
-        "`encode_document` add them."
-    )
+def add_scores(folder: Path, benchmark: str, scores: Mapping[str, float]) -> None:
+    """Put the scores on a benchmark into the card, in the place of earlier ones; errors as `require_labels`."""
+    labels = require_labels(folder)
+    write_labels(folder, {**labels, "scores": {**labels.get("scores", {}), benchmark: dict(scores)}})

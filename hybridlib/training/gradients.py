@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from accelerate.utils import gather
 
+from hybridlib.corpora.base import ParallelPairs
 from hybridlib.encoder import Encoder, plan_batches
 from hybridlib.loss import info_nce, not_negatives
 from hybridlib.sampler import Batch
@@ -61,20 +63,17 @@ def prepare(
     tokens: TokenizedPairs, batch: Batch, settings: TrainingSettings, process: int = 0, processes: int = 1
 ) -> PreparedBatch:
     """Tokenise a process's slice of the batch, and find out which passages are no negatives of which queries."""
-    corpus = tokens.corpus
+    corpus, share = tokens.corpus, batch.slice(process, processes)
     slices = [batch.slice(i, processes) for i in range(processes)]
-    negatives = [_negatives(tokens, part, settings.negatives) for part in slices]
-    share, (rows, lang) = slices[process], negatives[process]
+    negatives = [_negatives(corpus, part, settings.negatives) for part in slices]
     ids = tokens.query_ids(corpus.query_rows[share.pair], share.query_lang)
     ids += tokens.passage_ids(corpus.passage_rows[share.pair], share.passage_lang)
-    ids += tokens.passage_ids(rows, lang)
+    ids += tokens.passage_ids(*negatives[process])
     counts = np.array([(len(part), len(part), len(rows)) for part, (rows, _) in zip(slices, negatives, strict=True)])
-    starts = np.r_[0, counts.flatten().cumsum()]
-    places = [np.arange(a, b) for a, b in zip(starts, starts[1:], strict=False)]
-    query, column = np.concatenate(places[0::3]), np.concatenate(places[1::3] + places[2::3])
-    mask = _mask(tokens, batch, negatives, settings.mask_translations)
-    sizes = counts.sum(axis=1).tolist()
-    return PreparedBatch(batch, ids, len(share), sizes, torch.from_numpy(query), torch.from_numpy(column), mask)
+    places = torch.arange(counts.sum()).split(counts.flatten().tolist())
+    query, column = torch.cat(places[0::3]), torch.cat(places[1::3] + places[2::3])
+    mask = _mask(corpus, batch, *map(np.concatenate, zip(*negatives, strict=True)), settings.mask_translations)
+    return PreparedBatch(batch, ids, len(share), counts.sum(axis=1).tolist(), query, column, mask)
 
 
 class Gradients:
@@ -97,9 +96,9 @@ class Gradients:
     def backward(self, prepared: PreparedBatch, scale: float = 1.0) -> float:
         """Loss of the batch; adds `scale` times its gradients to the parameters', the same on every process."""
         parts = self._parts(prepared)
-        graphs = None if self.settings.cached else self._encode_all(prepared, parts)
+        graphs = None if self.settings.cached else self._encode(prepared, parts)
         with torch.no_grad():
-            local = torch.cat(graphs or self._encode_all(prepared, parts))
+            local = torch.cat(graphs or self._encode(prepared, parts))
         vectors = self._gathered(prepared, _in_order(local, parts)).requires_grad_()
         loss = self._info_nce(prepared, vectors)
         loss.backward()
@@ -108,16 +107,19 @@ class Gradients:
         if graphs is not None:
             torch.autograd.backward(graphs, wanted)
         else:
-            for i, places in enumerate(parts):
-                self._encode(prepared, i, places).backward(wanted[i])
-        self._add_over_processes()
+            for i in range(len(parts)):
+                self._encode(prepared, parts, only=i)[0].backward(wanted[i])
+        if self.processes.num_processes > 1:
+            gradients = [p.grad for p in self.encoder.parameters() if p.grad is not None]
+            for work in [torch.distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
+                work.wait()
         return loss.item()
 
     @torch.no_grad()
     def loss(self, prepared: PreparedBatch) -> float:
         """Loss of a batch that was prepared whole, for one process, without gradients."""
         parts = self._parts(prepared)
-        vectors = _in_order(torch.cat(self._encode_all(prepared, parts)), parts)
+        vectors = _in_order(torch.cat(self._encode(prepared, parts)), parts)
         return self._info_nce(prepared, vectors).item()
 
     def _parts(self, prepared: PreparedBatch) -> list[np.ndarray]:
@@ -135,23 +137,20 @@ class Gradients:
     def _autocast(self) -> Iterator[None]:
         """The precision asked for. On a CPU half precision takes plain attention: fused, its backward is far slower."""
         dtype, device, backbone = DTYPES[self.settings.precision], self.encoder.device.type, self.encoder.backbone
-        before = backbone.config._attn_implementation
-        if dtype is not None and device == "cpu" and before == "sdpa":
+        plain = dtype is not None and device == "cpu" and backbone.config._attn_implementation == "sdpa"
+        if plain:
             backbone.set_attn_implementation("eager")
         try:
             with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
                 yield
         finally:
-            if backbone.config._attn_implementation != before:
-                backbone.set_attn_implementation(before)
+            if plain:
+                backbone.set_attn_implementation("sdpa")
 
-    def _encode_all(self, prepared: PreparedBatch, parts: list[np.ndarray]) -> list[torch.Tensor]:
-        with self._autocast():  # one for all: the weights are cast once
-            return [self._vectors(prepared, i, places) for i, places in enumerate(parts)]
-
-    def _encode(self, prepared: PreparedBatch, i: int, places: np.ndarray) -> torch.Tensor:
-        with self._autocast():  # its own: weights cast without gradients must not be used again
-            return self._vectors(prepared, i, places)
+    def _encode(self, prepared: PreparedBatch, parts: list[np.ndarray], only: int | None = None) -> list[torch.Tensor]:
+        """Vectors of the parts, or of one. Weights are cast once for all; cast without gradients, not used again."""
+        with self._autocast():
+            return [self._vectors(prepared, i, places) for i, places in enumerate(parts) if only in (None, i)]
 
     def _vectors(self, prepared: PreparedBatch, i: int, places: np.ndarray) -> torch.Tensor:
         """Vectors of one part, (texts, D) float32; dropout depends on seed, step, process and part only."""
@@ -174,33 +173,28 @@ class Gradients:
     def _info_nce(self, prepared: PreparedBatch, vectors: torch.Tensor) -> torch.Tensor:
         query, column, mask = (part.to(vectors.device) for part in (prepared.query, prepared.column, prepared.mask))
         options = {"temperature": self.settings.temperature, "symmetric": self.settings.symmetric}
-        q, p = vectors.index_select(0, query), vectors.index_select(0, column)
-        return info_nce(q, p, mask=mask, **options)
-
-    def _add_over_processes(self) -> None:
-        if self.processes.num_processes > 1:
-            gradients = [p.grad for p in self.encoder.parameters() if p.grad is not None]
-            for work in [torch.distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
-                work.wait()
+        return info_nce(vectors.index_select(0, query), vectors.index_select(0, column), mask, **options)
 
 
-def _negatives(tokens: TokenizedPairs, batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _negatives(corpus: ParallelPairs, batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and languages of the first explicit negatives of each pair, in the language of its passage."""
     if not most:
         return np.empty(0, np.int64), np.empty(0, str)
-    lists = [rows[:most] for rows in tokens.corpus.negatives(batch.pair, batch.passage_lang)]
-    rows = np.array([row for part in lists for row in part], dtype=np.int64)
-    return rows, np.repeat(batch.passage_lang, [len(part) for part in lists])
+    lists = [rows[:most] for rows in corpus.negatives(batch.pair, batch.passage_lang)]
+    languages = np.repeat(batch.passage_lang, [len(rows) for rows in lists])
+    return np.array(list(chain.from_iterable(lists)), dtype=np.int64), languages
 
 
 def _mask(
-    tokens: TokenizedPairs, batch: Batch, negatives: list[tuple[np.ndarray, np.ndarray]], mask_translations: bool
+    corpus: ParallelPairs, batch: Batch, rows: np.ndarray, languages: np.ndarray, mask_translations: bool
 ) -> torch.Tensor:
-    """(B, P) True where a column is no negative of the query: by its id, or because its text is an equal one."""
-    corpus, pairs = tokens.corpus, len(batch)
-    query_rows = corpus.query_rows[batch.pair]
-    rows = np.concatenate([corpus.passage_rows[batch.pair], *(rows for rows, _ in negatives)])
-    languages = np.concatenate([batch.passage_lang, *(lang for _, lang in negatives)])
+    """(B, P) True where a column is no negative of the query: by its id, or because its text is an equal one.
+
+    rows, languages: of the explicit negatives.
+    """
+    pairs, query_rows = len(batch), corpus.query_rows[batch.pair]
+    rows = np.concatenate([corpus.passage_rows[batch.pair], rows])
+    languages = np.concatenate([batch.passage_lang, languages])
     lang, column = _codes(languages.tolist()), torch.from_numpy(rows)
     positives = [torch.from_numpy(rows) for rows in corpus.positives(query_rows)]
     known = torch.nn.utils.rnn.pad_sequence(positives, batch_first=True, padding_value=-1)

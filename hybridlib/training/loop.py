@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
@@ -19,7 +20,7 @@ from hybridlib.sampler import BatchSampler
 from hybridlib.training.card import write_labels
 from hybridlib.training.gradients import Gradients, PreparedBatch, prepare
 from hybridlib.training.processes import all_processes
-from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.settings import BatchSettings, TrainingSettings
 from hybridlib.training.state import State, StateFile, identity
 from hybridlib.training.tokens import TokenizedPairs
 
@@ -51,22 +52,14 @@ def train_encoder(
     if processes.is_main_process:
         log.to_parquet(folder / "log.parquet")
         encoder.save(folder / "encoder")
-        facts = _facts(encoder, sampler, settings, validation) | {"kept_step": int(log["best_step"].iloc[0])}
-        write_labels(folder / "encoder", facts | dict(labels or {}))
+        facts = asdict(BatchSettings.of(sampler)) | {"pairs": sampler.corpus.name}
+        facts |= {name: getattr(settings, name) for name in ("learning_rate", "temperature", "negatives", "precision")}
+        facts |= {name: getattr(encoder, name) for name in ("pooling", "max_length", "query_prefix", "passage_prefix")}
+        facts |= {"validation": validation and validation.corpus.name, "kept_step": int(log["best_step"].iloc[0])}
+        write_labels(folder / "encoder", facts | {"version": hybridlib.__version__} | dict(labels or {}))
         (folder / "training.safetensors").unlink()
     processes.wait_for_everyone()
     return log
-
-
-def _facts(
-    encoder: Encoder, sampler: BatchSampler, settings: TrainingSettings, validation: BatchSampler | None
-) -> dict:
-    """What the model card says of a training."""
-    batches = ("strategy", "alpha", "seed", "steps", "batch_size", "mixture", "languages")
-    facts = {name: getattr(sampler, name) for name in batches} | {"pairs": sampler.corpus.name}
-    facts |= {name: getattr(settings, name) for name in ("learning_rate", "temperature", "negatives", "precision")}
-    facts |= {name: getattr(encoder, name) for name in ("pooling", "max_length", "query_prefix", "passage_prefix")}
-    return facts | {"validation": validation and validation.corpus.name, "version": hybridlib.__version__}
 
 
 def train(
@@ -102,11 +95,11 @@ def train(
         ValueError: no step, more processes than places in a batch, or the checkpoint is another run's or not on all
             machines.
     """
-    processes, settings = all_processes(device), settings.resolved()
+    processes, settings, steps = all_processes(device), settings.resolved(), len(sampler)
     _check(processes, sampler)
     encoder.to(device or processes.device)
     scaler = torch.amp.GradScaler(encoder.device.type, enabled=settings.precision == "fp16")
-    optimizer = _optimizer(encoder, settings)
+    optimizer = make_optimizer(encoder, settings)
     same = identity(encoder, sampler, validation, settings)
     file = StateFile(Path(checkpoint), same, encoder, optimizer, scaler)
     state = _resume(file, processes)
@@ -116,31 +109,30 @@ def train(
     encoder.train()
     batches = _prepared(tokens, sampler, settings, state.step, processes)
     shown = progress and processes.is_main_process
-    for prepared in tqdm(batches, sampler.strategy, len(sampler), initial=state.step, disable=not shown):
-        if _finished(state, settings):
+    for prepared in tqdm(batches, sampler.strategy, steps, initial=state.step, disable=not shown):
+        if settings.patience is not None and state.stale >= settings.patience:
             break
-        entry = _update(gradients, prepared, optimizer, scaler, len(sampler))
+        entry = _update(gradients, prepared, optimizer, scaler, steps)
         state.step += 1
-        last = state.step == len(sampler)
-        if validation is not None and (last or state.step % settings.validate_every == 0):
-            _validate(gradients, validation, held_out, state, entry)
+        if validation is not None and (state.step == steps or state.step % settings.validate_every == 0):
+            entry["validation_loss"] = validation_loss(gradients, validation, held_out)
+            state.note(entry["validation_loss"], encoder)
         state.log.append(entry)
-        if last or state.step % settings.checkpoint_every == 0 or _finished(state, settings):
-            if processes.is_main_process:
-                file.write(state)
+        if processes.is_main_process and state.step < steps and state.step % settings.checkpoint_every == 0:
+            file.write(state)
+    if processes.is_main_process:
+        file.write(state)
     processes.wait_for_everyone()
     encoder.eval().load_state_dict(state.best or encoder.state_dict())
-    return state.frame()
+    return pd.DataFrame(state.log).assign(best_step=state.best_step if state.best else state.step)
 
 
 def _check(processes: PartialState, sampler: BatchSampler) -> None:
     if not len(sampler):
         raise ValueError("steps must be above 0")
     if processes.num_processes > sampler.batch_size:
-        raise ValueError(
-            f"{processes.num_processes} processes share batches of {sampler.batch_size}: "
-            "start fewer processes or raise batch_size"
-        )
+        shared = f"{processes.num_processes} processes share batches of {sampler.batch_size}"
+        raise ValueError(f"{shared}: start fewer processes or raise batch_size")
 
 
 def _resume(file: StateFile, processes: PartialState) -> State:
@@ -158,14 +150,15 @@ def _prepared(
 ) -> Iterator[PreparedBatch]:
     """Batches from `start` on; the next one is drawn and tokenised while the present one is computed."""
 
-    def prepare_step(step: int) -> PreparedBatch:
-        return prepare(tokens, sampler.batch(step), settings, processes.process_index, processes.num_processes)
+    def prepare_step(step: int) -> PreparedBatch | None:
+        if step < len(sampler):
+            return prepare(tokens, sampler.batch(step), settings, processes.process_index, processes.num_processes)
 
     with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(prepare_step, start) if start < len(sampler) else None
+        coming = ahead.submit(prepare_step, start)
         for step in range(start, len(sampler)):
             prepared = coming.result()
-            coming = ahead.submit(prepare_step, step + 1) if step + 1 < len(sampler) else None
+            coming = ahead.submit(prepare_step, step + 1)
             yield prepared
 
 
@@ -181,10 +174,9 @@ def _update(
     rate = _set_rate(optimizer, settings, step, steps)
     scale = scaler.scale(torch.ones((), device=gradients.encoder.device))
     loss = gradients.backward(prepared, scale=float(scale))
-    if not np.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {loss} at step {step}; lower learning_rate, or raise temperature, and start afresh"
-        )
+    if not math.isfinite(loss):
+        remedy = "lower learning_rate, or raise temperature, and start afresh"
+        raise FloatingPointError(f"the loss is {loss} at step {step}; {remedy}")
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(gradients.encoder.parameters(), settings.max_grad_norm)
     scaler.step(optimizer)
@@ -193,7 +185,8 @@ def _update(
     return {"step": step, "mode": prepared.batch.mode, "loss": loss, "learning_rate": rate, "grad_norm": float(norm)}
 
 
-def _optimizer(encoder: Encoder, settings: TrainingSettings) -> torch.optim.AdamW:
+def make_optimizer(encoder: Encoder, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW, which decays matrices only."""
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -211,10 +204,6 @@ def _set_rate(optimizer: torch.optim.Optimizer, settings: TrainingSettings, step
     return settings.learning_rate * share
 
 
-def _finished(state: State, settings: TrainingSettings) -> bool:
-    return settings.patience is not None and state.stale >= settings.patience
-
-
 def validation_loss(gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs) -> float:
     """Mean loss over the batches of `validation`, without dropout; the processes share them."""
     processes, encoder = gradients.processes, gradients.encoder
@@ -225,15 +214,3 @@ def validation_loss(gradients: Gradients, validation: BatchSampler, tokens: Toke
         losses[t] = gradients.loss(prepare(tokens, validation.batch(t), gradients.settings))
     encoder.train(was_training)
     return float(reduce(losses, "sum").cpu().double().mean())
-
-
-def _validate(
-    gradients: Gradients, validation: BatchSampler, tokens: TokenizedPairs, state: State, entry: dict
-) -> None:
-    entry["validation_loss"] = loss = validation_loss(gradients, validation, tokens)
-    if loss < state.best_loss:
-        weights = gradients.encoder.state_dict()
-        state.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
-        state.best_loss, state.best_step, state.stale = loss, state.step, 0
-    else:
-        state.stale += 1

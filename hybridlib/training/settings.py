@@ -6,7 +6,7 @@ imported: a command's --help must be quick.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.sampler import MIXTURES, STRATEGIES, BatchSampler
@@ -35,6 +35,11 @@ class BatchSettings:
         """The batches of these settings from a corpus; ValueError where it cannot fill them."""
         return BatchSampler(corpus, **asdict(self))
 
+    @classmethod
+    def of(cls, sampler: BatchSampler) -> BatchSettings:
+        """The settings that a sampler was made with."""
+        return cls(**{field.name: getattr(sampler, field.name) for field in fields(cls)})
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -44,7 +49,8 @@ class TrainingSettings:
     validation loss; about the others it is silent. Vectors such as biases and LayerNorm weights are not decayed (usual
     practice). `symmetric` and `mask_translations` are explained in `hybridlib.loss`, `cached` in
     `hybridlib.training.gradients`; benchmarks/README.md says what `compile` gains. Its results are equal but for
-    rounding, with the same dropout.
+    rounding, with the same dropout. Texts are sorted by length before they are cut into parts of `part_tokens`; an
+    encoder without layers computes the queries and the passages as they come where it is None.
 
     Raises:
         ValueError: a value is out of its range; the text names it.
@@ -56,9 +62,7 @@ class TrainingSettings:
     temperature: float = _knob(0.05, "scores are divided by it")
     max_grad_norm: float = _knob(1.0, "gradients are scaled down to this norm")
     symmetric: bool = _knob(False, "also find the query of each passage")
-    mask_translations: bool = _knob(
-        True, "leave translations of the passage out of the negatives; with --no- they count as wrong"
-    )
+    mask_translations: bool = _knob(True, "translations of the passage are no negatives; with --no- they are")
     negatives: int = _knob(0, "explicit negatives per pair, the first of those it has")
     validate_every: int = _knob(100, "steps between validation losses")
     patience: int | None = _knob(None, "validations without a new lowest loss before stopping (None: all steps)")
@@ -66,11 +70,7 @@ class TrainingSettings:
     seed: int = _knob(0, "of the batches, and of dropout")
     precision: str = _knob("no", "no: float32; auto: half on a GPU that has it", choices=PRECISIONS)
     cached: bool = _knob(False, "recompute vectors part by part: memory of a part, whatever the batch size; slower")
-    part_tokens: int | None = _knob(
-        None,
-        "padded tokens computed at once, of texts sorted by length (None: 1,536 on a CPU, 32,768 on a GPU; without "
-        "layers queries and passages as they come)",
-    )
+    part_tokens: int | None = _knob(None, "padded tokens computed at once; None: 1,536 on a CPU, 32,768 on a GPU")
     compile: bool = _knob(False, "let torch.compile translate the encoder: a minute or more, then faster steps in bf16")
 
     def __post_init__(self) -> None:

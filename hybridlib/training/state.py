@@ -1,8 +1,8 @@
 """Where a training stands, in one file from which it goes on to the bit.
 
-The file is safetensors (weights and optimizer; JSON in its header), replaced by rename: it is there whole or not at
-all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the seed and the
-step. (With `compile` a resumed run may differ in rounding.)
+The file is safetensors (weights and moments of the optimizer; JSON in its header), replaced by rename: it is there
+whole or not at all, and nothing in it is executable. It holds no random state: batches and dropout are functions of the
+seed and the step. (With `compile` a resumed run may differ in rounding.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from hybridlib.encoder import Encoder
 from hybridlib.files import replace_file
 from hybridlib.sampler import BatchSampler
-from hybridlib.training.settings import TrainingSettings
+from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 Tensors = dict[str, torch.Tensor]
 
@@ -43,9 +42,12 @@ class State:
     best_step: int = 0
     stale: int = 0
 
-    def frame(self) -> pd.DataFrame:
-        """The log, with the step whose weights are kept."""
-        return pd.DataFrame(self.log).assign(best_step=self.best_step if self.best else self.step)
+    def note(self, loss: float, encoder: Encoder) -> None:
+        """Note a validation loss, and keep the weights if there was no lower one."""
+        self.stale += 1
+        if loss < self.best_loss:
+            self.best = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
+            self.best_loss, self.best_step, self.stale = loss, self.step, 0
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,9 @@ class StateFile:
 
     def write(self, state: State) -> None:
         """Replace the file by the present weights, moments and state."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        groups = {"model": self.encoder.state_dict(), "best": state.best or {}}
+        groups |= {f"optimizer {i}": moments for i, moments in self.optimizer.state_dict()["state"].items()}
+        tensors = {f"{group}/{name}": tensor for group, part in groups.items() for name, tensor in part.items()}
         about = {name: value for name, value in vars(state).items() if name != "best"}
         metadata = {"state": json.dumps(about), "scale": json.dumps(self.scaler.state_dict())}
         with replace_file(self.path) as new:
@@ -77,21 +78,24 @@ class StateFile:
         """
         if not self.path.exists():
             return State()
-        metadata, tensors = _read(self.path)
+        groups: dict[str, Tensors] = {}
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata()
+                for key in file.keys():
+                    group, _, name = key.partition("/")
+                    groups.setdefault(group, {})[name] = file.get_tensor(key)
+        except SafetensorError as error:
+            reason = f"this checkpoint is torn ({error}); delete it and training starts afresh"
+            raise ValueError(f"{self.path}: {reason}") from error
         if metadata["identity"] != self.identity:
-            raise ValueError(
-                f"{self.path}: this checkpoint is of another run (other settings, pairs or weights to start from); "
-                "delete it"
-            )
-        self.encoder.load_state_dict(_part(tensors, "model."))
-        moments: dict[int, Tensors] = {}
-        for name, tensor in _part(tensors, "optimizer.").items():
-            index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            reason = "this checkpoint is of another run (other settings, pairs or weights to start from); delete it"
+            raise ValueError(f"{self.path}: {reason}")
+        self.encoder.load_state_dict(groups.pop("model"))
+        best = {name: tensor.to(self.encoder.device) for name, tensor in groups.pop("best", {}).items()}
+        moments = {int(group.removeprefix("optimizer ")): part for group, part in groups.items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.scaler.load_state_dict(json.loads(metadata["scale"]))
-        best = {name: tensor.to(self.encoder.device) for name, tensor in _part(tensors, "best.").items()}
         return State(**json.loads(metadata["state"]), best=best or None)
 
 
@@ -103,33 +107,16 @@ def identity(
     for tensor in encoder.state_dict().values():
         weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    plans = {"sampler": _plan(sampler), "validation": validation and _plan(validation)}
-    return json.dumps({**asdict(settings), **about, **plans, "start": weights.hexdigest()}, sort_keys=True)
-
-
-def _plan(sampler: BatchSampler) -> dict:
-    plan = ("strategy", "alpha", "batch_size", "steps", "seed", "mixture", "languages")
-    return {name: getattr(sampler, name) for name in plan} | {"corpus": sampler.corpus.fingerprint}
+    for name, batches in {"sampler": sampler, "validation": validation}.items():
+        about[name] = batches and {**asdict(BatchSettings.of(batches)), "corpus": batches.corpus.fingerprint}
+    return json.dumps({**asdict(settings), **about, "start": weights.hexdigest()}, sort_keys=True)
 
 
 def _apart(tensors: Tensors) -> Tensors:
     """The tensors on the CPU; only those that share memory with an earlier one, as tied weights do, are copied."""
     addresses: set[int] = set()
-    result = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        result[name] = tensor.clone() if tensor.data_ptr() in addresses else tensor
+        tensors[name] = tensor.clone() if tensor.data_ptr() in addresses else tensor
         addresses.add(tensor.data_ptr())
-    return result
-
-
-def _read(path: Path) -> tuple[dict[str, str], Tensors]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: this checkpoint is torn ({error}); delete it and training starts afresh") from error
-
-
-def _part(tensors: Tensors, prefix: str) -> Tensors:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return tensors

@@ -1,1 +1,1 @@
-"""The experiment: profiles, the store of runs, the study."""
+"""Run the experiment: profiles (settings), the store of runs, and the study that uses both."""

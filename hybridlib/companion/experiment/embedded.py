@@ -1,4 +1,4 @@
-"""Texts and start of a study on the embedded corpus: encoders trained from scratch, after a dictionary stage."""
+"""Texts and starting encoders of a study on the embedded corpus: random weights, then a dictionary stage."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 
 class EmbeddedTexts:
-    """What a study on the embedded corpus trains and measures on, and what it starts from.
+    """The training pairs, benchmarks and starting encoders of a study on the embedded corpus.
 
     Args:
-        settings: of the study.
-        store: where the runs of the dictionary stage lie.
+        settings: settings of the study.
+        store: holds the runs of the dictionary stage.
     """
 
-    token_folder = None  # the corpus is small: token ids stay in memory
     search_dtype = None  # float32
     progress = False  # a training takes seconds
 
@@ -47,12 +46,12 @@ class EmbeddedTexts:
 
     @property
     def train(self) -> ParallelPairs:
-        """Training pairs, in the trained languages."""
+        """Training pairs in the trained languages."""
         return self.corpus.train
 
     @property
     def dev_pairs(self) -> ParallelPairs:
-        """Pairs whose loss chooses the weights."""
+        """Pairs of the dev loss, which chooses the weights that are kept."""
         return self.corpus.dev_pairs
 
     @property
@@ -62,11 +61,11 @@ class EmbeddedTexts:
 
     @property
     def test(self) -> Benchmark:
-        """The benchmark."""
+        """The benchmark on which results are reported."""
         return self.corpus.test
 
     def start_key(self, seed: int) -> str:
-        """Names what all strategies of a seed start from, and changes with it."""
+        """Key of the encoder that all strategies of a seed start from; another starting encoder has another key."""
         return self.store.path(*self._start_run(seed)).name
 
     def start_encoder(self, seed: int) -> Encoder:
@@ -78,7 +77,7 @@ class EmbeddedTexts:
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """One thread for the static-embedding encoder: its operations are so small that sharing them costs more."""
+        """Use one thread for the static-embedding encoder, whose operations are too small to gain by more threads."""
         before = torch.get_num_threads()
         torch.set_num_threads(before if self.settings.layers else 1)
         try:

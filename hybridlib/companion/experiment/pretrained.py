@@ -1,7 +1,8 @@
-"""Texts and start of a study as the paper ran it: pretrained encoders, Table 9's data sets, XQuAD-R and MLQA-R.
+"""Texts and starting encoders of a study as in the paper: pretrained encoders, Table 9, XQuAD-R and MLQA-R.
 
-Every stage is a run of its own, loaded where it is complete: a data set (fetched, filtered, cleared of evaluation
-texts), its translation, the pairs of all sets together. A data set that cannot be had is left out, and said so.
+Every stage is a separate run, which is loaded if it is complete: a data set (fetched, filtered, cleared of evaluation
+texts), the translation of a data set, the pairs of all data sets together. A data set that cannot be had is left out,
+and a message says so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hybridlib.companion.experiment.profiles import PretrainedSettings
 from hybridlib.companion.experiment.runs import RunStore
 from hybridlib.companion.sources.filters import TextLimits
 from hybridlib.companion.sources.leakage import protect
-from hybridlib.companion.sources.table9 import SOURCES, find, prepare
+from hybridlib.companion.sources.table9 import SOURCES, find, load, report
 from hybridlib.companion.sources.translation import Translator, translate_pairs
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import CHECKSUMS, load_lareqa
@@ -35,27 +36,26 @@ DATA_CODE, TRANSLATION_CODE = (f"hybridlib.companion.sources.{name}" for name in
 
 
 class PretrainedTexts:
-    """What a study of pretrained encoders trains and measures on; each part is made when it is first asked for.
+    """The training pairs, benchmarks and encoders of a study of pretrained encoders; each is made at its first use.
 
     Args:
-        settings: of the study.
-        store: where the runs of the data lie; token ids are kept beside it.
+        settings: settings of the study.
+        store: holds the runs of the data.
     """
 
     progress = True  # a training takes minutes or hours
 
     def __init__(self, settings: PretrainedSettings, store: RunStore) -> None:
         self.settings, self.store = settings, store
-        self.token_folder = store.folder / "tokens"  # shared by all runs and processes
 
     @cached_property
     def train(self) -> ParallelPairs:
-        """All training pairs together."""
+        """The training pairs of all data sets."""
         return open_pairs(self.settings.pairs) if self.settings.pairs else self._mixed()
 
     @cached_property
     def dev_pairs(self) -> ParallelPairs | None:
-        """Pairs whose loss chooses the weights; None where the last weights are kept."""
+        """Pairs of the dev loss, which chooses the weights that are kept; None: the last weights are kept."""
         name = self.settings.validation
         if name == "none":
             return None
@@ -68,11 +68,11 @@ class PretrainedTexts:
 
     @cached_property
     def test(self) -> Benchmark:
-        """The benchmark."""
+        """The benchmark on which results are reported."""
         return self._benchmark(self.settings.benchmark)
 
     def start_key(self, seed: int) -> str:
-        """Names the checkpoint and how its vectors are taken, and changes with its content; the same for every seed."""
+        """Key of the checkpoint, its content and how its vectors are computed; the same for every seed."""
         taken = {name: getattr(self.settings, name) for name in ENCODER}
         return json.dumps({**taken, "checkpoint": self._identity}, sort_keys=True)
 
@@ -82,12 +82,12 @@ class PretrainedTexts:
 
     @property
     def search_dtype(self) -> torch.dtype | None:
-        """What searches encode in: the precision of training."""
+        """Precision in which searches encode texts: that of training."""
         return DTYPES[self.settings.training.resolved().precision]
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """As many threads as there are."""
+        """Leave the number of threads as it is."""
         yield
 
     @cached_property
@@ -103,10 +103,11 @@ class PretrainedTexts:
     def _mixed(self) -> ParallelPairs:
         """The pairs of all data sets that can be had, translated where the settings say so, as one mapped corpus.
 
-        What was left out stays left out, so that all runs see the same pairs, until its run is removed.
+        A data set that was left out stays left out until the folder of the run "pairs" is removed, so that all
+        trainings see the same pairs.
 
         Raises:
-            ValueError: none of them can be had.
+            ValueError: none of the data sets can be had.
         """
         s = self.settings
         names = ("datasets", "trained", "translator", "limit", "fewest_characters", "query_characters")
@@ -138,10 +139,10 @@ class PretrainedTexts:
         write_json(folder / "sets.json", content)
 
     def _data(self, name: str) -> Path:
-        """Run of a data set of Table 9, fetched, filtered and cleared of evaluation texts.
+        """Folder of the run that fetches and filters a data set of Table 9 and clears it of evaluation texts.
 
         Raises:
-            OSError: it cannot be had; the text says what to do.
+            OSError: the data set cannot be had; the message says what to do.
         """
         s, source = self.settings, find(name)
         languages = [lang for lang in s.trained if lang in source.languages] or ["en"]
@@ -154,13 +155,11 @@ class PretrainedTexts:
 
     def _make_data(self, folder: Path, name: str, limits: TextLimits, options: dict) -> None:
         protected = protect(self.settings.leakage) if self.settings.leakage else None
-        (prepared,) = prepare([name], folder, limits=limits, protected=protected, **options)
-        if prepared.problem:
-            raise OSError(prepared.problem)
-        print("\n".join(prepared.lines()), flush=True)
+        load(name, folder / name, limits=limits, protected=protected, **options)
+        print(report(name, folder / name), flush=True)
 
     def _translated(self, name: str) -> Path:
-        """Folder of a data set's pairs, with the languages that it lacks and that the settings want."""
+        """Folder of a data set's pairs, translated into the trained languages that it lacks, if the settings say so."""
         s, data = self.settings, self._data(name)
         pairs = ParallelPairs.load(data / name)
         languages = [lang for lang in s.trained if lang != "en"]
@@ -172,5 +171,5 @@ class PretrainedTexts:
 
     def _make_translation(self, folder: Path, pairs: ParallelPairs, languages: list[str]) -> None:
         translator = Translator.load(self.settings.translator, dtype=self.search_dtype)
-        made = translate_pairs(pairs, languages, folder, translator)
-        print(made.counts.to_string(index=False), flush=True)
+        _, counts = translate_pairs(pairs, languages, folder, translator)
+        print(counts.to_string(index=False), flush=True)

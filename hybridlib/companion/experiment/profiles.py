@@ -1,7 +1,7 @@
-"""Profiles: everything that decides the results of a study, and the changes that a user may make to it.
+"""Profiles: the settings that decide the results of a study, and how a user changes them.
 
 `smoke` and `demo` train small encoders on the embedded corpus. `colab` and `paper` train pretrained ones on real texts;
-what the paper leaves open stands in data/open_choices.csv, with the setting that holds our choice.
+data/open_choices.csv lists what the paper leaves open, with the setting that holds our choice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hybridlib.training.settings import BatchSettings, TrainingSettings
 
 BENCHMARKS = tuple(CHECKSUMS)
 DICTIONARIES = ("all", "no held-out names", "trained languages", "none")
-OF_A_RUN = ("strategy", "seed", "languages")  # knobs of a training that a run or `trained` sets
+OF_A_RUN = ("strategy", "seed", "languages")  # fields of batches and training that are set by the run or by `trained`
 MAY_BE_ZERO = ("alpha", "alphas", "seeds", "corpus_seed", "layers", "extra_candidates", "dropout")
 MAY_BE_ZERO += ("negatives", "warmup", "weight_decay")
 MAY_BE_EMPTY = ("leakage",)
@@ -37,15 +37,15 @@ def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Described:
-    """What is said of a study.
+    """What tables, figures and file names say about a study.
 
     Attributes:
-        encoder: what is trained.
-        data: what it is measured on.
-        folder: of records and executed notebooks.
+        encoder: name of the encoder that is trained.
+        data: name of the data on which the encoder is measured.
+        folder: folder of records and executed notebooks.
         standard: whether the settings are those of the profile.
-        paper_encoder: what the paper's tables call the checkpoint ("xlm-r" or "labse"); None: it is not in them.
-        paper_benchmark: the benchmark of the paper that it is measured on; None: another one.
+        paper_encoder: the checkpoint's name in the paper's tables ("xlm-r" or "labse"); None: it is not in the tables.
+        paper_benchmark: the paper's benchmark on which the encoder is measured; None: the benchmark is not the paper's.
     """
 
     encoder: str
@@ -57,24 +57,24 @@ class Described:
 
     @property
     def label(self) -> str:
-        """Folder of figures and results: `folder`, or its custom variant when a setting was changed."""
+        """Folder of figures and results: `folder`, with the ending "-custom" if a setting was changed."""
         return self.folder if self.standard else f"{self.folder}-custom"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the results of a study, whatever it trains and measures on.
+    """The settings that every study has, on the embedded corpus or on real texts.
 
     Attributes:
-        languages: of the benchmarks; empty means all they have.
+        languages: languages of the benchmarks; empty means all languages that they have.
         trained: languages of the training pairs.
-        seeds: of batches (and, from scratch, of weights).
+        seeds: seeds of batches (and of weights, if an encoder is trained from scratch).
         alpha: share of monolingual batches of the strategy hybrid.
         alphas: mixing ratios of the curve; 1 is X-X-mono and 0 is X-Y.
         batches: size, number and mixture of the batches, equal for all strategies.
-        training: knobs of the training loop, equal for all strategies.
-        validation_strategy, validation_batches: dev batches whose mean loss chooses the weights; the paper's set is
-            English.
+        training: hyperparameters of the training loop, equal for all strategies.
+        validation_strategy, validation_batches: strategy and number of the dev batches whose mean loss chooses the
+            weights. The default is En-En, since the paper's validation set is English.
     """
 
     profile: str
@@ -91,14 +91,14 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedSettings(Settings):
-    """The experiment on the embedded corpus, with encoders trained from scratch. Chosen on the development part.
+    """Settings of a study on the embedded corpus, with encoders trained from scratch; chosen on the development part.
 
     Attributes:
-        corpus_seed: of the corpus, which is the same for every seed of the encoders.
-        dictionary: what the dictionary stage (pairs of names in two languages, before any strategy) has seen: "all"
-            names, "no held-out names" (none of the dev and test subjects), names in the "trained languages", or "none".
-        dictionary_steps: steps of that stage.
-        layers, hidden, vocabulary: of the encoder; no layers is the static-embedding encoder.
+        corpus_seed: seed of the corpus, which is the same for every seed of the encoders.
+        dictionary: names that the dictionary stage (pairs of names in two languages, before any strategy) trains on:
+            "all", "no held-out names" (no dev and test subjects), those in the "trained languages", or "none".
+        dictionary_steps: steps of the dictionary stage.
+        layers, hidden, vocabulary: sizes of the encoder; 0 layers is the static-embedding encoder.
         extra_candidates: passages of training subjects among the candidates, per language.
     """
 
@@ -128,21 +128,24 @@ class EmbeddedSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings(Settings):
-    """The experiment as the paper ran it: a pretrained encoder, Table 9's data sets, XQuAD-R and MLQA-R.
+    """Settings of a study as in the paper: a pretrained encoder, Table 9's data sets, XQuAD-R and MLQA-R.
 
     Attributes:
         checkpoint: a preset, a folder or a name on the hub.
-        pooling, query_prefix, passage_prefix, max_length, dropout: of the encoder; None: the checkpoint's or preset's.
-        encoders: encoders trained elsewhere take the place of training: their folders, with {strategy}, {seed} and
-            perhaps {alpha} in the name, such as "runs-of-mine/{strategy}-{seed}"; each holds encoder/.
-        benchmark: "xquad-r" or "mlqa-r"; `dev_benchmark`, where the mixing ratio is chosen, is the other one if empty.
+        pooling, query_prefix, passage_prefix, max_length, dropout: of the encoder; None takes the value of the
+            checkpoint or preset.
+        encoders: folders of encoders that were trained elsewhere; nothing is trained then. The name has {strategy},
+            {seed} and perhaps {alpha} in it, such as "runs-of-mine/{strategy}-{seed}"; each folder holds encoder/.
+        benchmark: "xquad-r" or "mlqa-r".
+        dev_benchmark: benchmark on which the mixing ratio is chosen; empty: the other one of these two.
         with_paragraph: a candidate is the sentence followed by its paragraph, as in LAReQA.
-        datasets: names of Table 9's sets; `pairs`, a file or folder of your own, takes their place.
-        validation: pairs that choose the weights: "squadshifts", a file or folder of your own, or "none".
+        datasets: names of Table 9's data sets.
+        pairs: a file or folder of your own that replaces `datasets`.
+        validation: pairs of the dev loss, which chooses the weights: "squadshifts", your own file or folder, or "none".
         translator: model that translates the English sets into the other training languages, or "none".
-        limit: pairs of each data set at most (of mmarco: triples to read); None: as many as Table 9 counts.
+        limit: most pairs of each data set (of mmarco: triples to read); None: as many as Table 9 counts.
         fewest_characters, query_characters, passage_characters: shortest text, longest question and passage kept.
-        answer_within: characters of the passage that must hold the answer, where a set has answers.
+        answer_within: the answer must lie in so many first characters of the passage, in data sets with answers.
         leakage: evaluation sets whose texts are taken out of the training data.
     """
 
@@ -187,7 +190,7 @@ class PretrainedSettings(Settings):
 
     @property
     def described(self) -> Described:
-        """The study in words; it is standard whichever of the paper's encoders and benchmarks it takes."""
+        """The study in words; a change of checkpoint or benchmark alone leaves it standard."""
         standard = PROFILES[self.profile]
         preset = PRESETS.get(self.checkpoint)
         return Described(
@@ -253,11 +256,11 @@ def resolve(profile: str, changes: Mapping[str, Any] | None = None) -> Settings:
 
     Args:
         profile: one of PROFILES.
-        changes: name -> value; knobs of batches and training by their own names, such as {"steps": 500}. None keeps
-            the profile's.
+        changes: name -> value; settings of batches and training go by their own names, such as {"steps": 500}. The
+            value None keeps the profile's value.
 
     Raises:
-        ValueError: no such profile or setting, or a value of the wrong kind or range; the text names it.
+        ValueError: unknown profile or setting, or a value of the wrong type or range; the message names it.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
@@ -271,7 +274,7 @@ def resolve(profile: str, changes: Mapping[str, Any] | None = None) -> Settings:
 
 
 def value_of(settings: Settings, name: str) -> Any:
-    """A setting by the name that `resolve` takes.
+    """Look up a setting by the name that `resolve` takes.
 
     Raises:
         ValueError: there is no setting of that name.
@@ -289,7 +292,7 @@ def names(settings: Settings) -> list[str]:
 
 
 def open_choices(profile: str = "paper") -> pd.DataFrame:
-    """What the paper leaves open: choice, setting, why, and the value of the setting in a profile."""
+    """The choices that the paper leaves open: choice, setting, reason, and the value of the setting in a profile."""
     with files("hybridlib.companion").joinpath("data", "open_choices.csv").open(encoding="utf-8") as file:
         choices = pd.read_csv(file)
     settings = choices["setting"].str.split(", ")
@@ -297,7 +300,7 @@ def open_choices(profile: str = "paper") -> pd.DataFrame:
 
 
 def _holder(settings: Settings, name: str) -> tuple[Any, str | None]:
-    """The dataclass that has a field of that name, and the name of the field of `settings` that it is, if it is one."""
+    """The dataclass that has the setting as a field, and its own field name in `settings` (None for `settings`)."""
     if name in names(settings):
         for group in (None, "batches", "training"):
             holder = settings if group is None else getattr(settings, group)
@@ -317,7 +320,7 @@ def _with(settings: Settings, name: str, value: Any) -> Settings:
 
 
 def _checked(name: str, value: Any, kind: Any, standard: Any) -> Any:
-    """The value as the kind that the dataclass declares; the standard value serves the message."""
+    """Convert a value to the type that the dataclass declares; error messages show the standard value."""
     if get_origin(kind) is tuple:
         needed = bool(standard) and name not in MAY_BE_EMPTY
         if isinstance(value, str) or not isinstance(value, Sequence) or (needed and not value):

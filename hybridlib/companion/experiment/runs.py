@@ -1,10 +1,10 @@
-"""The store of runs: what is complete is loaded, what is not is made.
+"""The store of runs: a complete run is loaded, any other run is made.
 
-A run is a folder runs/<key>/. The key names what was asked for and ends in a hash of everything that the result depends
-on: parameters, the source files in the import closure of what makes it, the versions of torch and transformers. Commit,
-device and path stand in manifest.json and nowhere else. A run is complete when its done.json, written last, lists every
-file with its size and SHA-256. Whoever asks second for a run that is being made waits for it. The processes of one
-`accelerate launch` can make a run together.
+A run is a folder runs/<key>/. The key begins with the name of the run and ends in a hash of everything that the result
+depends on: parameters, the source files in the import closure of the module that makes the run, and the versions of
+torch, transformers and tokenizers. Commit, device and path are recorded in manifest.json and nowhere else. A run is
+complete when its done.json, written last, lists every file with its size and SHA-256. A process that needs a run which
+another process is making waits for it. The processes of one `accelerate launch` can make a run together.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ import hybridlib
 from hybridlib.files import sha256_of, write_json
 
 PACKAGE = Path(hybridlib.__file__).parent
-LARGE = 1 << 28  # bytes; a larger file that was not written since its run was complete is not hashed again
+LARGE = 1 << 28  # bytes; a larger file is not hashed again if it was not written since its run was complete
 
 
 class MissingRun(RuntimeError):
-    """A run that would have to be made, while only what exists may be used (HYBRIDLIB_ONLY_EXISTING=1)."""
+    """A run does not exist, and no run may be made (HYBRIDLIB_ONLY_EXISTING=1)."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class RunStore:
     """The runs under a folder.
 
     Attributes:
-        folder: where the runs lie.
+        folder: the folder that holds the runs.
         made, reused: how many runs this object made and how many it found complete.
     """
 
@@ -56,7 +56,7 @@ class RunStore:
     _seen: set[str] = field(default_factory=set)
 
     def path(self, name: str, parameters: dict, code: str) -> Path:
-        """Folder of a run, whether it exists or not; arguments as of `load_or_make`."""
+        """Folder of a run, whether it exists or not; the arguments are those of `load_or_make`."""
         everything = json.dumps(_resolved(parameters, code), sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(everything.encode()).hexdigest()[:12]}"
 
@@ -69,18 +69,18 @@ class RunStore:
         code: str,
         together: PartialState | None = None,
     ) -> Path:
-        """Folder of the run, which `make` fills if it is not complete.
+        """Return the folder of a run; if the run is not complete, `make` fills the folder first.
 
         Args:
             name: readable part of the key.
-            parameters: all that decides the result, as JSON takes it.
-            make: gets the folder; what an interrupted attempt left there is still in it.
-            code: module whose import closure computes the result; a change in one of its files is another run.
-            together: processes that all ask for this run and make it together; `make` is then called on each. None: who
-                asks first makes it, whoever else asks waits.
+            parameters: everything else that decides the result, as JSON can hold it.
+            make: takes the folder, which still holds the files of an interrupted attempt.
+            code: module whose import closure computes the result; a change in one of these files gives another run.
+            together: processes that all call this method and make the run together; `make` is then called in each.
+                None: the first caller makes the run, and other callers wait.
 
         Raises:
-            MissingRun: it is not complete, and HYBRIDLIB_ONLY_EXISTING is 1.
+            MissingRun: the run is not complete, and HYBRIDLIB_ONLY_EXISTING is 1.
             OSError: the folder cannot be written.
         """
         folder = self.path(name, parameters, code)
@@ -102,7 +102,7 @@ class RunStore:
     def _make_together(
         self, folder: Path, parameters: dict, make: Callable[[Path], None], processes: PartialState
     ) -> None:
-        """The main process looks, prepares and records as if it were alone; the others only help it to make."""
+        """Make a run with several processes: all call `make`; only the main one checks, prepares and records."""
         if processes.is_main_process:
             with FileLock(f"{folder}.lock"):
                 complete = is_complete(folder)
@@ -135,16 +135,16 @@ class RunStore:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether done.json is there, not older than $HYBRIDLIB_FRESH (seconds since 1970), and every file as it was."""
+    """Whether done.json exists, is not older than $HYBRIDLIB_FRESH (seconds since 1970), and matches every file."""
     try:
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
         return done["finished"] >= _fresh_since() and _is_as_listed(folder, done)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn, or not ours: as good as not there
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn or of another program: treated as missing
         return False
 
 
 def default_root() -> Path:
-    """Folder that holds runs/, figures/ and results/: $HYBRIDLIB_ROOT, else the repository, else the working folder."""
+    """Folder of runs/, figures/ and results/: $HYBRIDLIB_ROOT, else the repository, else the working directory."""
     if os.environ.get("HYBRIDLIB_ROOT"):
         return Path(os.environ["HYBRIDLIB_ROOT"]).expanduser().resolve()
     return PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else Path.cwd()
@@ -172,8 +172,8 @@ def device() -> str:
 def import_closure(module: str) -> tuple[Path, ...]:
     """Source files of this package that a module imports, itself included, however deep; sorted.
 
-    Computed from the sources, imports inside functions included, so that nothing is listed by hand. The package's own
-    `__init__`, which only hands names on, is left out.
+    The closure is computed from the sources, including imports inside functions, so that no list is kept by hand.
+    `hybridlib/__init__.py`, which only re-exports names, is left out.
     """
     files: dict[str, Path] = {}
     waiting = [module]
@@ -199,7 +199,7 @@ def _imported_names(path: Path) -> Iterator[str]:
 
 
 def _source_file(name: str) -> Path | None:
-    """The file of a module of this package; None for another's and for what is no module."""
+    """The file of a module of this package; None for a module of another package and for a name that is no module."""
     package, *parts = name.split(".")
     if package != PACKAGE.name or not parts:
         return None
@@ -232,7 +232,7 @@ def _inventory(folder: Path) -> dict[str, list]:
 
 
 def _is_as_listed(folder: Path, done: dict) -> bool:
-    """Whether the files are those of done.json; sizes first, since they say most of it at no cost."""
+    """Whether the files are those of done.json; sizes come first, since they are cheap and show most changes."""
     files, listed = _files(folder), done["files"]
     if {name: path.stat().st_size for name, path in files.items()} != {
         name: size for name, (size, _) in listed.items()
@@ -243,14 +243,14 @@ def _is_as_listed(folder: Path, done: dict) -> bool:
 
 
 def _broadcast(make: bool | None) -> bool:
-    """Whether to make the run: the main process says it to all others, which ask with None."""
+    """Send the main process's decision, whether to make the run, to all processes; the others pass None."""
     message = [make]
     broadcast_object_list(message)
     return bool(message[0])
 
 
 def _check_writable(folder: Path) -> None:
-    """Say clearly that the folder cannot be written before an hour of work is lost to it."""
+    """Raise a clear error if the folder cannot be written, before any work is done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=folder))

@@ -1,4 +1,4 @@
-"""A study: the encoders and evaluations of one profile, loaded where they are complete, else made."""
+"""A study: the encoders, evaluations and searches of one profile, each loaded if it is complete, else made."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from hybridlib.training.tokens import TokenizedPairs
 TRAINING_CODE = "hybridlib.training.loop"
 EVALUATION_CODE = "hybridlib.evaluation"
 SEARCH_CODE = "hybridlib.companion.search.measure"
-NO_EFFECT = ("seed", "checkpoint_every")  # knobs of training that do not change its result, or that the run names
+# Not in a run's parameters: the name of the run has the seed, and checkpoint_every does not change the result.
+NO_EFFECT = ("seed", "checkpoint_every")
 CORE = ("x-x-mono", "hybrid", "x-y")
-PURE = {1.0: "x-x-mono", 0.0: "x-y"}  # what hybrid batches are at the ends of the curve
+PURE = {1.0: "x-x-mono", 0.0: "x-y"}  # strategies that hybrid equals at alpha 1 and 0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One encoder: a strategy (with alpha for hybrid; "none" is what all start from) and a seed."""
+    """One encoder: a strategy (with alpha for hybrid; "none" is the encoder before any strategy) and a seed."""
 
     strategy: str
     seed: int
@@ -45,22 +46,22 @@ class Run:
 
     @classmethod
     def of_alpha(cls, alpha: float, seed: int) -> Run:
-        """The run at a mixing ratio; the ends of the curve are the two pure strategies."""
+        """The run at a mixing ratio; alpha 1 is X-X-mono and alpha 0 is X-Y."""
         strategy = PURE.get(float(alpha), "hybrid")
         return cls(strategy, seed, float(alpha) if strategy == "hybrid" else None)
 
     @property
     def name(self) -> str:
-        """Short name for folders and progress."""
+        """Short name of the run, for folders and progress messages."""
         alpha = f"-{self.alpha:g}" if self.strategy == "hybrid" else ""
         return f"{self.strategy}{alpha}-seed{self.seed}"
 
 
 class Study:
-    """Runs of one profile, loaded from or made under `root`/runs.
+    """Loads the runs of one profile from `root`/runs, or makes them there.
 
     Args:
-        settings: what is run.
+        settings: settings of the study.
         root: folder that holds runs/, figures/ and results/.
     """
 
@@ -78,14 +79,14 @@ class Study:
         return self.settings.described
 
     def outputs(self, kind: str) -> Path:
-        """Folder of "figures" or "results": in git for the demo as it is, under runs/ for everything else."""
+        """Folder of "figures" or "results": in git for the unchanged demo, under runs/ for every other study."""
         home = self.root if self.described.label == "demo" else self.root / "runs"
         return home / kind / self.described.label
 
     # ---- which runs there are
 
     def runs(self, strategies: Sequence[str] = CORE) -> list[Run]:
-        """The runs of some strategies with every seed; hybrid with the alpha of the settings."""
+        """The runs of these strategies with every seed; hybrid has the alpha of the settings."""
         alpha = {"hybrid": self.settings.alpha}
         return [Run(strategy, seed, alpha.get(strategy)) for strategy in strategies for seed in self.settings.seeds]
 
@@ -107,7 +108,7 @@ class Study:
     # ---- encoders
 
     def batches(self, run: Run) -> BatchSettings:
-        """What decides the batches of a run."""
+        """The settings that decide the batches of a run."""
         s = self.settings
         return replace(s.batches, strategy=run.strategy, alpha=run.alpha, seed=run.seed, languages=list(s.trained))
 
@@ -116,14 +117,14 @@ class Study:
         return self.batches(run).sampler(self.texts.train)
 
     def training(self, run: Run) -> TrainingSettings:
-        """Knobs of the training of a run, on this machine."""
+        """The training settings of a run, resolved for this machine."""
         return replace(self.settings.training.resolved(), seed=run.seed)
 
     def train(self, run: Run) -> Path:
         """Folder of a trained run: encoder/, with its model card, and log.parquet.
 
         Raises:
-            FileNotFoundError: the setting `encoders` names a folder that holds none.
+            FileNotFoundError: the setting `encoders` names a folder without an encoder.
         """
         if getattr(self.settings, "encoders", None):
             return self._trained_elsewhere(run)
@@ -132,16 +133,16 @@ class Study:
         return self.store.load_or_make(run.name, parameters, make, code=TRAINING_CODE, together=all_processes())
 
     def encoder(self, run: Run) -> Encoder:
-        """The encoder of a run. The last one asked for is kept: a run is searched in many collections."""
+        """The encoder of a run. The last encoder stays loaded, since one run searches many collections."""
         if self._last is None or self._last[0] != run:
-            self._last = None  # only one at a time is in memory
+            self._last = None  # only one encoder is in memory at a time
             start = run.strategy == "none"
             encoder = self.texts.start_encoder(run.seed) if start else Encoder.load(str(self.train(run) / "encoder"))
             self._last = run, encoder
         return self._last[1]
 
     def _training(self, run: Run) -> dict:
-        """All that decides a training."""
+        """Everything that decides the result of a training."""
         s, texts = self.settings, self.texts
         knobs = {name: value for name, value in asdict(self.training(run)).items() if name not in NO_EFFECT}
         held_out = texts.dev_pairs.fingerprint if texts.dev_pairs else None
@@ -151,14 +152,14 @@ class Study:
 
     def _make_training(self, folder: Path, run: Run) -> None:
         texts, encoder = self.texts, self.texts.start_encoder(run.seed)
-        self._tokens = self._tokens or TokenizedPairs(texts.train, encoder, texts.token_folder)  # for all runs
+        self._tokens = self._tokens or TokenizedPairs(texts.train, encoder)  # shared by all runs
         labels = {"start": self.described.encoder, "commit": commit(), "device": device()}
         options = {"validation": self._validation(), "tokens": self._tokens, "labels": labels}
         with texts.threads():
             train_encoder(folder, encoder, self.sampler(run), self.training(run), progress=texts.progress, **options)
 
     def _validation(self) -> BatchSampler | None:
-        """Batches whose mean loss chooses the weights."""
+        """The dev batches, whose mean loss chooses the weights; None: the last weights are kept."""
         s = self.settings
         if not self.texts.dev_pairs:
             return None
@@ -173,7 +174,7 @@ class Study:
         return folder
 
     def _encoder_key(self, run: Run) -> Any:
-        """Names the encoder of a run, and changes with it."""
+        """Key of the encoder of a run; another encoder has another key."""
         if run.strategy == "none":
             return self.texts.start_key(run.seed)
         if getattr(self.settings, "encoders", None):
@@ -197,7 +198,7 @@ class Study:
         Under `accelerate launch` all processes share the search.
 
         Args:
-            depth: passages that each query is given; measures with a larger cutoff see no more.
+            depth: number of passages retrieved per query; measures with a larger cutoff see no more passages.
             measures: names as `metrics.measure` takes them.
         """
         parameters = {"stage": "search", "encoder": self._encoder_key(run), "collection": collection.fingerprint}
@@ -207,7 +208,7 @@ class Study:
         return self.store.load_or_make(name, parameters, make, code=SEARCH_CODE, together=all_processes())
 
     def collections(self, name: str) -> list[Collection]:
-        """The test collections of a name that `search.sources` knows; the main process prepares them."""
+        """The test collections that `search.sources` loads by a name; the main process prepares them."""
         with all_processes().main_process_first():
             return sources.load(name)
 
@@ -218,22 +219,22 @@ class Study:
         options = {"dtype": self.texts.search_dtype, "progress": len(collection.passages) > 100_000}
         options |= {"shards": folder / "shards", "measures": measures}
         search_collection(collection, self.encoder(run), depth, folder, **options)
-        all_processes().wait_for_everyone()  # who is slow may still read a shard
+        all_processes().wait_for_everyone()  # a slow process may still read a shard
         if all_processes().is_main_process:
             shutil.rmtree(folder / "shards")
 
-    # ---- what came out
+    # ---- results
 
     def rows(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-        """Measures per query and setting of several runs, labelled."""
+        """Measures per query and setting of several runs, with columns that name the run."""
         return self._collect(runs, split, "rows")
 
     def ranks(self, runs: Iterable[Run], split: str = "test") -> pd.DataFrame:
-        """Ranks of relevant candidates of several runs, labelled."""
+        """Ranks of relevant candidates of several runs, with columns that name the run."""
         return self._collect(runs, split, "ranks")
 
     def start_rows(self, split: str = "test") -> pd.DataFrame:
-        """Measures per query and setting before any strategy, of every seed, labelled."""
+        """Measures per query and setting of the encoders before any strategy, with columns that name the run."""
         return self.rows([Run("none", seed) for seed in self.settings.seeds], split)
 
     def search_rows(
@@ -243,10 +244,12 @@ class Study:
         depth: int = 100,
         measures: Sequence[str] = MEASURES,
     ) -> pd.DataFrame:
-        """Measures per query of searches, labelled; a macro mean of them is over languages and collections.
+        """Measures per query of searches, with columns that name the run.
+
+        A macro mean of these rows is over languages and collections.
 
         Args:
-            collections: names that `collections` takes, or collections.
+            collections: names that `collections` takes, or `Collection` objects.
         """
         loaded = [[name] if isinstance(name, Collection) else self.collections(name) for name in collections]
         frames = []
@@ -261,7 +264,7 @@ class Study:
         return json.loads((self.evaluation(run, split) / "excluded.json").read_text(encoding="utf-8"))
 
     def log(self, runs: Iterable[Run]) -> pd.DataFrame:
-        """Training logs of several runs, labelled."""
+        """Training logs of several runs, with columns that name the run."""
         return _together([pd.read_parquet(self.train(run) / "log.parquet").assign(**self._labels(run)) for run in runs])
 
     def _collect(self, runs: Iterable[Run], split: str, table: str) -> pd.DataFrame:
@@ -269,7 +272,7 @@ class Study:
         return _together([pd.read_parquet(path).assign(**self._labels(run)) for run, path in paths])
 
     def _labels(self, run: Run) -> dict:
-        """Columns that say whose rows these are; a strategy without alpha has none."""
+        """Columns that name the run; alpha is NaN for a strategy without alpha."""
         s = self.settings
         alpha = float("nan") if run.alpha is None else run.alpha
         labels = {"profile": s.profile, "encoder": self.described.encoder, "strategy": run.strategy, "alpha": alpha}
@@ -281,22 +284,22 @@ class Study:
 
 
 def open_study(profile: str = "demo", settings: dict[str, Any] | None = None, *, root: Path | None = None) -> Study:
-    """The study of a profile, some of its settings changed.
+    """Open the study of a profile, with some settings changed.
 
     Args:
         profile: smoke, demo, colab or paper.
         settings: name -> value, as `profiles.resolve` takes them.
-        root: where runs/, figures/ and results/ are; None means $HYBRIDLIB_ROOT, else the repository, else (for an
-            installed package) the working folder.
+        root: folder that holds runs/, figures/ and results/; None means $HYBRIDLIB_ROOT, else the repository, else (for
+            an installed package) the working directory.
 
     Raises:
-        ValueError: no such profile or setting, or a value of the wrong kind or range; the text names it.
+        ValueError: unknown profile or setting, or a value of the wrong type or range; the message names it.
     """
     return Study(resolve(profile, settings), Path(root) if root else default_root())
 
 
 def _together(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """One frame, its texts as categories: labels repeat in every row."""
+    """Join the frames into one; text columns become categories, since their values repeat in every row."""
     together = pd.concat(frames, ignore_index=True)
     words = together.select_dtypes(exclude="number").columns
     return together.astype(dict.fromkeys(words, "category"))

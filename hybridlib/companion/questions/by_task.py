@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hybridlib import statistics
-from hybridlib.companion.experiment import searches
 from hybridlib.companion.experiment.study import Study
 from hybridlib.companion.questions import shared
 from hybridlib.companion.report import claims, summaries
@@ -51,7 +50,7 @@ def tasks(
     why = "not asked for"
     if collections is None:
         collections, why = [] if profile != "paper" else ["mewsli-x"], f"not in profile {profile}"
-        collections += [name for task in ("miracl", "tatoeba") for name in searches.names(task, profile, languages)]
+        collections += [name for task in ("miracl", "tatoeba") for name in sources.names(task, profile, languages)]
     for name in collections:
         if not name.startswith(tuple(PREFIXES.values())):
             raise ValueError(f"collections: {name} is of none of the tasks {', '.join(PREFIXES)}")

@@ -1,4 +1,4 @@
-"""The paper's claims, each as a quantity that can be measured and a verdict that follows from it by rule.
+"""The paper's claims: each is about a measurable quantity, from which a verdict follows by a rule.
 
 A verdict is about the direction of a difference between two strategies; `verdict` is the one rule for all of them. A
 number of the embedded corpus is never compared with the paper's.
@@ -26,9 +26,9 @@ COLUMNS = ["claim", "paper", "same_benchmark", "measured", "verdict"]
 def verdict(low: float, high: float, seed_min: float, seed_max: float, sign: int) -> str:
     """Judge a claim about a difference: "holds", "does not hold" or "undecided".
 
-    It holds if the 95 % interval (low, high) and the difference of every single seed (seed_min to seed_max) lie on the
-    claimed side of 0, does not hold if all of them lie on the other side, and is undecided else. sign: 1 where the
-    claimed difference is positive, -1 where it is negative. ValueError for NaN, or ends in the wrong order.
+    The claim holds if the 95 % interval (low, high) and the difference of every single seed (seed_min to seed_max) lie
+    on the claimed side of 0, does not hold if all of them lie on the other side, and is undecided otherwise. sign: 1 if
+    the claimed difference is positive, -1 if it is negative. ValueError for NaN, or ends in the wrong order.
     """
     if not (low <= high and seed_min <= seed_max):
         raise ValueError(f"a verdict needs low <= high and seed_min <= seed_max, not {low, high, seed_min, seed_max}")
@@ -50,14 +50,14 @@ def line(
     same_benchmark: bool = False,
     needs: str = "",
 ) -> dict[str, str]:
-    """Judge a claim by the one line of a comparison that it is about, as a line of a table with COLUMNS.
+    """Judge a claim by the line of a comparison that it is about; return a row of a table with COLUMNS.
 
     Args:
-        comparison: difference, low, high, seed_min and seed_max, in one line; without a line nothing was run.
+        comparison: a frame of one line with difference, low, high, seed_min and seed_max; no line means: not run.
         what: the difference in words, such as "mAP hybrid - X-Y".
-        paper: what the paper says about it.
-        same_benchmark: whether it was measured on the paper's benchmark.
-        needs: what is lacking where nothing was run.
+        paper: what the paper says about the claim.
+        same_benchmark: whether the difference was measured on the paper's benchmark.
+        needs: what is missing if the claim was not run.
 
     Raises:
         ValueError: the comparison has several lines.
@@ -75,7 +75,7 @@ def line(
 
 @dataclass(frozen=True)
 class Claim:
-    """Strategy `a` has more of a measure (less, for rank distance) than `b`, in a setting and a subset of languages."""
+    """A claim that strategy `a` is higher in a measure than `b` (lower in rank distance), in a setting and a subset."""
 
     text: str
     setting: str
@@ -86,11 +86,11 @@ class Claim:
 
     @property
     def sign(self) -> int:
-        """+1 where the claimed difference a - b is positive."""
+        """+1 if the claimed difference a - b is positive, else -1."""
         return -1 if self.measure == "rank_distance" else 1
 
     def paper_numbers(self, benchmark: str = "xquad-r", checkpoint: str | None = None) -> str:
-        """The paper's two numbers on a benchmark, of one checkpoint (None: both), as printed in tables 3 to 8."""
+        """The paper's numbers for `a` and `b` on a benchmark, of one checkpoint (None: both), from Tables 3 to 8."""
         cells = paper.reported(benchmark=benchmark, setting=self.setting, measure=self.measure)
         languages = ["el", "vi"] if self.subset == "zero-shot" else ["mean"]
         cells = cells[cells["table"].between(3, 8) & cells["language"].isin(languages)]
@@ -103,7 +103,7 @@ class Claim:
 
 
 def _mean_as_printed(cells: pd.DataFrame) -> str:
-    """The one cell as printed, or the mean of several."""
+    """A single cell as printed; the mean of several cells."""
     return cells["printed"].iloc[0] if len(cells) == 1 else f"{cells['value'].mean():.4f}"
 
 
@@ -118,17 +118,18 @@ def judge(
     benchmark: str | None = None,
     checkpoint: str | None = None,
 ) -> pd.DataFrame:
-    """The claims that a comparison speaks of, judged by it.
+    """Judge the paper's claims by a comparison of strategies.
 
     Args:
-        comparison: from `summaries.compare`.
-        run: False in a profile that only tests the code: every verdict is then "not run" and nothing is shown.
-        measures: claims about others are left out.
-        benchmark: of the paper on which the comparison was made; None: another one.
-        checkpoint: "xlm-r" or "labse" if it is of that one: then the paper's numbers are of it alone.
+        comparison: a frame from `summaries.compare`.
+        run: False in a profile that only tests the code: every verdict is then "not run", and no number is shown.
+        measures: measures whose claims are judged; other claims are left out.
+        benchmark: the paper's benchmark on which the comparison was made; None: another benchmark.
+        checkpoint: "xlm-r" or "labse" if the comparison is of that checkpoint, whose numbers in the paper are
+            then shown alone.
 
     Returns:
-        claim, paper, same_benchmark (what was measured on the paper's benchmark), measured (elsewhere), verdict.
+        A frame with COLUMNS; a number on the paper's benchmark is in same_benchmark, another in measured.
     """
     lines = []
     for claim in CLAIMS:
@@ -153,10 +154,10 @@ def judge(
 def facts(
     subjects: tuple[int, int] | None, xquad_r: Benchmark | None, mlqa_r: Benchmark | None, *, run: bool
 ) -> pd.DataFrame:
-    """What is said about the data: counted where the data are at hand, else "not run".
+    """Judge the paper's claims about the data by counting, where the data are at hand; else the verdict is "not run".
 
-    subjects: how many test subjects a training question or passage is about, and how many there are; None where other
-    data are trained on. xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
+    subjects: number of test subjects with a training question or passage, and number of all test subjects; None for
+    other training data. xquad_r, mlqa_r: the paper's benchmarks; None where the files are not at hand.
     """
     shared, total = subjects or (0, 0)
     line = {"claim": "Training and evaluation data are separate", "paper": "stated", "same_benchmark": ""}
@@ -176,7 +177,7 @@ def facts(
 
 
 def _count_settings(benchmark: Benchmark) -> tuple[int, int]:
-    """Monolingual and cross-lingual settings with at least one relevant candidate."""
+    """Count the monolingual and cross-lingual settings that have a relevant candidate."""
     judged = benchmark.relevant.to_pandas()[["query_id", "candidate_id"]]
     pairs = judged.apply(lambda ids: ids.str.split(":").str[0]).drop_duplicates()
     mono = int((pairs["query_id"] == pairs["candidate_id"]).sum())
@@ -184,7 +185,7 @@ def _count_settings(benchmark: Benchmark) -> tuple[int, int]:
 
 
 def to_readme(claims: pd.DataFrame) -> str:
-    """The claims as README's table (Markdown); agreement is only about the direction."""
+    """Write the claims as README's table (Markdown); its last column is only about the direction."""
     head = "claim | the paper (a / b) | same benchmark, reproduced | demo, its own corpus | does the direction agree?"
     shown = claims[COLUMNS].replace({"verdict": {"holds": "yes", "does not hold": "no"}})
     lines = [f"| {' | '.join(row)} |" for row in shown.itertuples(index=False)]

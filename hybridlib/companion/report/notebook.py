@@ -33,13 +33,13 @@ class Notebook:
     """The frame of one notebook: made at its start, `finish`ed at its end.
 
     Args:
-        name: of the notebook, without its ending.
-        profile: of the study; see `experiment.profiles`.
+        name: file name of the notebook, without its ending.
+        profile: profile of the study; see `experiment.profiles`.
         settings: changes to the profile, name -> value.
-        named: those changes that are parameters of the notebook; None keeps the profile's value.
+        named: changes to the profile that are parameters of the notebook; None keeps the profile's value.
 
     Raises:
-        ValueError: no such profile or setting, a wrong value, or a setting given twice.
+        ValueError: unknown profile or setting, a wrong value, or a setting given twice.
     """
 
     def __init__(self, name: str, profile: str = "demo", settings: Mapping[str, Any] | None = None, **named: Any):
@@ -51,7 +51,7 @@ class Notebook:
         print(self._opening())
 
     def _opening(self) -> str:
-        """What is run, in one sentence, and on what."""
+        """One sentence that says what is run, and a line with the versions and the device."""
         s, described = self.study.settings, self.study.described
         seeds = " ".join(map(str, s.seeds))
         changed = "" if described.standard else ", with settings changed"
@@ -59,7 +59,7 @@ class Notebook:
         return f"{what}\n{versions()}"
 
     def needs(self, what: str, profiles: Sequence[str]) -> None:
-        """End the notebook, with one line that says what it needs, where its profile is not among these."""
+        """End the notebook with one line that says what it needs, unless its profile is one of `profiles`."""
         if self.study.settings.profile not in profiles:
             raise NeedsAnotherProfile(f"{self.name} needs {what}: choose the profile {' or '.join(profiles)}.")
 
@@ -70,7 +70,7 @@ class Notebook:
 
     @property
     def note(self) -> str:
-        """What numbers in a figure come from."""
+        """Source of the numbers in a figure: encoder, data, profile, steps and seeds."""
         s, described = self.study.settings, self.study.described
         seeds = f"{len(s.seeds)} seed" + ("s" if len(s.seeds) > 1 else "")
         encoder = Path(described.encoder)
@@ -80,7 +80,7 @@ class Notebook:
         )
 
     def figure(self, figure: Figure, name: str) -> Figure:
-        """Write the figure as PNG and SVG (not in the smoke profile) and give it back to be shown."""
+        """Write the figure as PNG and SVG (not in the smoke profile) and return it, to be shown."""
         if self.judges:
             drawing.save(figure, self.study.outputs("figures"), name)
         return figure
@@ -88,12 +88,13 @@ class Notebook:
     def table(
         self, frame: pd.DataFrame, name: str, decimals: int = 4, *, seeds: Sequence[int] | None = None
     ) -> pd.DataFrame:
-        """Write a table as Markdown, LaTeX and CSV, its rows labelled, and give back what the CSV now holds, as text.
+        """Write a table as Markdown, LaTeX and CSV, with labels; return the cells of the CSV as text, without labels.
 
-        A label that is a column already (rows of several studies) stays as it is.
+        The labels are profile, encoder, batch_size and seeds. A label that is already a column of the frame (as in
+        rows of several studies) keeps its values.
 
         Args:
-            seeds: those that the numbers are of; None: all of the settings.
+            seeds: seeds from which the numbers come; None: all seeds of the settings.
         """
         s = self.study.settings
         labels = {"profile": s.profile, "encoder": self.study.described.encoder, "batch_size": s.batches.batch_size}
@@ -104,14 +105,14 @@ class Notebook:
         return tables.read_csv(folder / f"{name}.csv").drop(columns=list(labels))
 
     def finish(self, numbers: Mapping[str, float], claims: pd.DataFrame | None = None) -> dict:
-        """Write the record of this run for run_all.sh, at `path`, and give it back.
+        """Write the record of this notebook for run_all.sh to `path`, and return the record.
 
         Args:
             numbers: the notebook's results by name.
-            claims: columns of `claims.COLUMNS`; None if the notebook tests no claim.
+            claims: frame with the columns `claims.COLUMNS`; None if the notebook tests no claim.
         """
         store = self.study.store
-        if claims is not None:  # what was counted on the paper's own benchmark is a measurement too
+        if claims is not None:  # a count on the paper's own benchmark is shown as measured too
             measured = claims["measured"].where(claims["measured"] != "", claims["same_benchmark"])
             claims = claims.assign(measured=measured)[["claim", "paper", "measured", "verdict"]]
         record = {
@@ -129,12 +130,12 @@ class Notebook:
 
     @property
     def path(self) -> Path:
-        """Where the record lies."""
+        """Path of the record."""
         return self.study.root / "runs" / "records" / self.study.described.folder / f"{self.name}.json"
 
 
 def versions() -> str:
-    """The versions and the device that the numbers of this session depend on."""
+    """The versions and the device on which the numbers of this notebook depend."""
     parts = (f"Python {platform.python_version()}", f"torch {torch.__version__}")
     parts += (f"transformers {transformers.__version__}", f"hybridlib {hybridlib.__version__} at {commit()}")
     return ", ".join((*parts, device()))

@@ -1,31 +1,51 @@
 """Rows of the files that test collections are published in, read with care: every error names file and line.
 
-JSON Lines, tab-separated topics, TREC and BEIR judgements. A passage's text is its title, a space, its text, as BEIR
-and MTEB join them; without a title the text alone.
+A row of any file is a dict; what has queries, passages or judgements in its rows is read by the function of that name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybridlib.files import read_bytes, read_json_lines
 
 IDS = ("_id", "id", "docid", "query_id")  # names of the column with a query's or passage's id
-QRELS = ("query-id", "corpus-id", "score")  # the header of BEIR's judgements
+TOPICS = ("query_id", "query")
+QRELS = ("query-id", "corpus-id", "score")  # of BEIR
+TREC_QRELS = ("query-id", "iteration", "corpus-id", "score")
 
 Row = tuple[str, dict[str, Any]]  # a row and its place, for errors: file and line
 
 
 def rows(path: Path) -> Iterator[Row]:
+    """Read JSON Lines, plain or .gz."""
     for number, row in read_json_lines(path):
         yield f"{path}, line {number}", row
 
 
+def table(path: Path, columns: Sequence[str], *, blanks: bool = False, header: bool = False) -> Iterator[Row]:
+    """Read a small text file, plain or .gz, with tabs, or blanks, between its columns; none is quoted.
+
+    Args:
+        header: the first line has the names of the columns.
+    """
+    for number, line in lines(path):
+        place, values = f"{path}, line {number}", line.split(None if blanks else "\t")
+        expected = f"expected {'with blanks' if blanks else 'with tabs'} between: {', '.join(columns)}; see DATA.md"
+        if header and values != list(columns):
+            raise ValueError(f"{place}: the header is {line!r}, {expected}")
+        if len(values) != len(columns):
+            raise ValueError(f"{place}: {len(values)} columns, {expected}")
+        if not header:
+            yield place, dict(zip(columns, values, strict=True))
+        header = False
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and content of each line of a small text file, plain or .gz; blank ones are left out."""
+    """Give number (from 1) and content of each line of a small text file, plain or .gz, that is not blank."""
     data = read_bytes(path)
     try:
         text = data.decode("utf-8")
@@ -37,98 +57,73 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r")
 
 
-def field(row: Any, names: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> Any:
-    """The value under the first of the names that the row has; ValueError where it is lacking or of another kind."""
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: {type(row).__name__} where an object with {names[0]!r} is expected; see DATA.md")
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise ValueError(
-            f"{place}: there is no {' or '.join(map(repr, names))} among {', '.join(row)}; this is another layout "
-            "than the one in DATA.md"
-        )
-    if type(row[name]) not in kinds:
-        raise ValueError(f"{place}: {name!r} is {type(row[name]).__name__}, not {kinds[0].__name__}; see DATA.md")
-    return row[name]
-
-
-def identifier(row: Any, names: Sequence[str], place: str) -> str:
-    """An id as text; ValueError for one that is empty or holds a blank, which TREC files cannot."""
-    text = str(field(row, names, place, (str, int)))
-    if not text or re.search(r"\s", text):
-        raise ValueError(f"{place}: the {names[0].strip('_')} {text!r} is empty or holds a blank; repair the file")
-    return text
-
-
-def checked_text(text: str, place: str, empty: str = "error") -> str:
-    """The text; ValueError where it is empty and may not be."""
-    if empty == "error" and not text.strip():
-        raise ValueError(
-            f"{place}: the text is empty; repair the file, or load with empty='keep' to encode it as it is"
-        )
-    return text
-
-
-def passages(rows: Iterable[Row]) -> Iterator[tuple[str, str, str]]:
-    """(place, doc_id, text) of each row: an id under one of IDS, a text, a title if there is one."""
+def parsed(rows: Iterable[Row], parse: Callable[[dict], Iterable]) -> Iterator:
+    """Give all that is made of each row; a ValueError names the place of a row that is not as `parse` expects it."""
     for place, row in rows:
-        doc_id, text = identifier(row, IDS, place), field(row, ("text",), place)
-        title = field({"title": "", **row}, ("title",), place, (str, type(None)))
-        yield place, doc_id, f"{title} {text}".strip() if title else text.strip()
+        try:
+            if not isinstance(row, dict):
+                raise TypeError(f"{type(row).__name__} where an object is expected")
+            yield from parse(row)
+        except (LookupError, TypeError, AttributeError) as error:
+            reason = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{place}: {reason}; this is another layout than the one in DATA.md") from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
 
 def queries(rows: Iterable[Row], lang: str) -> Iterator[tuple[str, str, str]]:
     """(query_id, language, text) of each row: an id under one of IDS, and text or query."""
-    for place, row in rows:
-        yield identifier(row, IDS, place), lang, checked_text(field(row, ("text", "query"), place), place)
+    return parsed(rows, lambda row: [(identifier(value(row, *IDS)), lang, text(value(row, "text", "query")))])
+
+
+def passages(rows: Iterable[Row], empty: str) -> Iterator[tuple[str, str]]:
+    """(doc_id, text) of each row: an id under one of IDS; the text is title and text with a blank between.
+
+    So BEIR and MTEB join them; without a title it is the text alone. `empty` is as in `sources.load`.
+    """
+
+    def passage(row: dict) -> Iterator[tuple[str, str]]:
+        title = text(row.get("title") or "", "keep")
+        yield identifier(value(row, *IDS)), text(f"{title} {text(value(row, 'text'), 'keep')}".strip(), empty)
+
+    return parsed(rows, passage)
 
 
 def judgements(rows: Iterable[Row]) -> Iterator[tuple[str, str, int]]:
     """(query_id, doc_id, gain) of each row with BEIR's columns."""
-    for place, row in rows:
-        query_id, doc_id = (identifier(row, (name,), place) for name in QRELS[:2])
-        yield query_id, doc_id, whole(field(row, QRELS[2:], place, (int, float, str)), place)
+
+    def judgement(row: dict) -> Iterator[tuple[str, str, int]]:
+        query_id, doc_id, score = (value(row, column) for column in QRELS)
+        try:
+            whole = float(score).is_integer()
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError(f"the score {score!r} is not a whole number")
+        yield identifier(query_id), identifier(doc_id), int(float(score))
+
+    return parsed(rows, judgement)
 
 
-def topics(path: Path, lang: str) -> Iterator[tuple[str, str, str]]:
-    """(query_id, language, text) of each line of a file of `id<TAB>query`."""
-    for number, line in lines(path):
-        place, (query_id, tab, text) = f"{path}, line {number}", line.partition("\t")
-        if not tab:
-            raise ValueError(f"{place}: no tab between id and query; get the file again")
-        yield identifier({"query id": query_id}, ("query id",), place), lang, checked_text(text, place)
+def value(row: dict, *names: str) -> Any:
+    """Give the value under the first of the names that the row has."""
+    for name in names:
+        if name in row:
+            return row[name]
+    raise LookupError(f"there is no {' or '.join(map(repr, names))} among {', '.join(row)}")
 
 
-def trec_judgements(path: Path) -> Iterator[tuple[str, str, int]]:
-    """(query_id, doc_id, gain) of each line of a TREC file."""
-    for number, line in lines(path):
-        place, columns = f"{path}, line {number}", line.split()
-        if len(columns) != 4:
-            raise ValueError(f"{place}: {len(columns)} columns, expected 4: query_id iteration doc_id judgement")
-        yield columns[0], columns[2], whole(columns[3], place)
+def identifier(name: str | int) -> str:
+    """Give an id as text; refuses one that is empty or holds a blank, which TREC files cannot."""
+    if not isinstance(name, (str, int)) or not str(name) or re.search(r"\s", str(name)):
+        raise ValueError(f"the id {name!r} is empty, holds a blank, or is no text; repair the file")
+    return str(name)
 
 
-def tab_separated(path: Path) -> Iterator[Row]:
-    """Rows of a .tsv file with BEIR's header."""
-    header, expected = None, " ".join(QRELS)
-    for number, line in lines(path):
-        place, columns = f"{path}, line {number}", line.split("\t")
-        if header is None and (header := tuple(columns)) != QRELS:
-            raise ValueError(
-                f"{place}: the header is {' '.join(columns)!r}, expected is {expected!r} with tabs between; BEIR's "
-                "judgements begin with it"
-            )
-        if len(columns) != len(QRELS):
-            raise ValueError(f"{place}: {len(columns)} columns, expected {len(QRELS)}; see DATA.md")
-        if tuple(columns) != QRELS:
-            yield place, dict(zip(QRELS, columns, strict=True))
-
-
-def whole(score: str | float, place: str) -> int:
-    try:
-        number = float(score)
-        if number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(f"{place}: the score {score!r} is not a whole number")
+def text(content: str, empty: str = "error") -> str:
+    """Give the text; refuses one that is empty and may not be."""
+    if not isinstance(content, str):
+        raise TypeError(f"{type(content).__name__} where a text is expected")
+    if empty == "error" and not content.strip():
+        raise ValueError("the text is empty; repair the file, or load with empty='keep' to encode it as it is")
+    return content

@@ -69,12 +69,6 @@ class Retrieval:
             table.loc[MACRO] = {**counts, **{name: statistics.macro_mean(part) for name, part in sums.items()}}
         return table.astype({"queries": int, "excluded": int}).reset_index()
 
-    def save(self, folder: Path) -> None:
-        """Write rows.parquet and retrieval.json (all but the rows), each whole or not at all."""
-        with replace_file(Path(folder) / "rows.parquet") as new:
-            self.rows.to_parquet(new)
-        write_json(Path(folder) / "retrieval.json", {k: v for k, v in vars(self).items() if k != "rows"})
-
 
 def search_collection(
     collection: Collection,
@@ -107,10 +101,24 @@ def search_collection(
     hits = without_own(collection, hits) if collection.own else hits
     result = measure(collection, hits, measures)
     if all_processes(encoder.device).is_main_process:
-        result.save(folder)
-        write_run(collection, hits, folder / "run.gz")
-        write_qrels(collection, folder / "qrels.gz")
+        save(folder, collection, hits, result)
     return result
+
+
+def save(folder: Path, collection: Collection, hits: Hits, result: Retrieval) -> None:
+    """Write rows.parquet, retrieval.json (the result without its rows) and the TREC files run.gz and qrels.gz.
+
+    trec_eval gives the same numbers for the TREC files as the rows have; the judgements of gain 0 are among them.
+    """
+    with replace_file(folder / "rows.parquet") as new:
+        result.rows.to_parquet(new)
+    write_json(folder / "retrieval.json", {name: value for name, value in vars(result).items() if name != "rows"})
+    query, place = np.nonzero(hits.rows >= 0)
+    query_ids = collection.queries["query_id"].to_numpy()[query]
+    run = {"query_id": query_ids, "candidate_id": hits.ids[query, place], "score": hits.scores[query, place]}
+    trec.write_run(folder / "run.gz", pd.DataFrame(run))
+    qrels = collection.judgements.to_pandas().rename(columns={"doc_id": "candidate_id"})
+    trec.write_qrels(folder / "qrels.gz", qrels)
 
 
 def without_own(collection: Collection, hits: Hits) -> Hits:
@@ -129,8 +137,8 @@ def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASUR
     Raises:
         ValueError: the hits do not fit the collection, a passage stands twice for a query, or a measure is unknown.
     """
-    metrics.check(measures)
-    rows, table = _checked(collection, hits), collection.queries.drop_columns(["text"]).to_pandas()
+    _check(collection, hits)
+    rows, table = hits.rows, collection.queries.drop_columns(["text"]).to_pandas()
     judged = collection.judgements.to_pandas()
     judged = judged[judged["gain"] > 0]
     judged = judged.assign(query=pd.Index(table["query_id"]).get_indexer(judged["query_id"]))
@@ -156,44 +164,27 @@ def measure(collection: Collection, hits: Hits, measures: Sequence[str] = MEASUR
     )
 
 
-def write_run(collection: Collection, hits: Hits, path: Path, *, tag: str = "hybridlib") -> None:
-    """Write the hits as a TREC run file; trec_eval gives the same numbers for it as `measure`."""
-    rows = _checked(collection, hits)
-    query, place = np.nonzero(rows >= 0)
-    ids = np.array(collection.queries["query_id"].to_pylist(), dtype=object)
-    passages = collection.passages.ids_at(rows[query, place])
-    run = pd.DataFrame({"query_id": ids[query], "candidate_id": passages, "score": hits.scores[query, place]})
-    trec.write_run(path, run, tag=tag)
-
-
-def write_qrels(collection: Collection, path: Path) -> None:
-    """Write the judgements as a TREC qrels file, those of gain 0 too."""
-    trec.write_qrels(path, collection.judgements.to_pandas().rename(columns={"doc_id": "candidate_id"}))
-
-
 def _passages(collection: Collection) -> Passages:
     if collection.passages is None:
         raise ValueError(f"{collection.name}: it was loaded without passages; load it with them")
     return collection.passages
 
 
-def _checked(collection: Collection, hits: Hits) -> np.ndarray:
-    """Give the rows of the hits if they can be of this collection."""
-    rows, scores, passages = np.asarray(hits.rows), np.asarray(hits.scores), len(_passages(collection))
-    wanted = (len(collection.queries), rows.shape[-1])
-    if rows.shape != wanted or scores.shape != wanted:
-        raise ValueError(f"{collection.name}: hits of shape {rows.shape} for {wanted[0]} queries; search its queries")
-    if rows.size and not -1 <= rows.min() <= rows.max() < passages:
-        raise ValueError(f"{collection.name}: a hit lies outside the {passages} passages")
+def _check(collection: Collection, hits: Hits) -> None:
+    """Refuse hits that cannot be of this collection."""
+    rows, scores, queries, passages = hits.rows, hits.scores, len(collection.queries), len(_passages(collection))
+    if rows.shape != scores.shape or rows.shape != (queries, rows.shape[-1]):
+        raise ValueError(f"{collection.name}: hits of shape {rows.shape} for {queries} queries; search its queries")
     filled = rows >= 0
-    if (filled[:, 1:] > filled[:, :-1]).any():
-        raise ValueError(f"{collection.name}: a hit stands behind a place without one; -1 belongs at the end")
-    falling = scores[:, 1:] <= scores[:, :-1]
-    if not (falling[filled[:, 1:]].all() and np.isfinite(scores[filled]).all()):
-        raise ValueError(
-            f"{collection.name}: a query's scores do not fall, or one is not finite; order the hits by score"
-        )
-    return rows
+    falling = ~(scores[:, 1:] > scores[:, :-1]) | ~filled[:, 1:]
+    for right, reason in (
+        ((rows >= -1) & (rows < passages), f"a hit lies outside the {passages} passages"),
+        (filled[:, 1:] <= filled[:, :-1], "a hit stands behind a place without one; -1 belongs at the end"),
+        (falling, "a query's scores do not fall; order the hits by score"),
+        (np.isfinite(scores) | ~filled, "a score is not finite; encode again or score in float32"),
+    ):
+        if not right.all():
+            raise ValueError(f"{collection.name}: {reason}")
 
 
 def _ranks(rows: np.ndarray, judged: pd.DataFrame) -> np.ndarray:

@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from hybridlib.companion.search.collection import Passages
+from hybridlib.companion.search.topk import best_of, no_hits, top_k
 from hybridlib.encoder import Encoder
 from hybridlib.files import replace_file, write_json
 from hybridlib.training.processes import all_processes
@@ -28,7 +30,6 @@ from hybridlib.training.tokens import tokenizer_hash
 
 RECIPE = 2  # raised when the code comes to rank otherwise with the same arguments
 CPU_TOKENS, GPU_TOKENS = 1024, 16384  # of a batch
-QUERIES_AT_ONCE, VECTORS_AT_ONCE = 512, 4096  # of one product of `top_k`
 logger = logging.getLogger(__name__)
 
 
@@ -72,8 +73,7 @@ def search(
     Memory: the texts of a shard, its vectors, and about 50 bytes per query and hit.
 
     Args:
-        corpus: its texts get the encoder's passage_prefix.
-        queries: get its query_prefix.
+        corpus, queries: their texts get the encoder's passage_prefix and query_prefix.
         folder: for <key>/, the shards of these arguments; all processes must see it.
         shard_size: passages that are read, encoded and written together; what a killed run repeats.
         batch_tokens: as in `Encoder.encode`; None: 1,024 on a CPU, else 16,384.
@@ -90,13 +90,11 @@ def search(
         raise ValueError(f"k is {k} and shard_size {shard_size}: give at least 1")
     if not len(corpus):
         raise ValueError("the corpus has no passages")
-    default_tokens = CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS
-    encoding = {"batch_tokens": batch_tokens or default_tokens, "dtype": dtype}
-    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries)), "k": k}
-    about |= {"encoder": _encoder_hash(encoder), "shard_size": shard_size, "score_dtype": str(score_dtype)}
-    about |= {name: str(value) for name, value in encoding.items()} | {"torch": torch.__version__, "recipe": RECIPE}
-    key, processes = _digest(about), all_processes(encoder.device)
-    home = Path(folder) / key[:16]
+    tokens = batch_tokens or (CPU_TOKENS if encoder.device.type == "cpu" else GPU_TOKENS)
+    encoding = {"batch_tokens": tokens, "dtype": dtype}
+    settings = {"k": k, "shard_size": shard_size, "score_dtype": score_dtype, **encoding}
+    about, processes = _described(corpus, encoder, queries, settings), all_processes(encoder.device)
+    home = Path(folder) / (key := _digest(about))[:16]
     shards = {start: home / f"shard-{start:09d}.npz" for start in range(0, len(corpus), shard_size)}
     mine = list(shards)[processes.process_index :: processes.num_processes]
     lacking = [start for start in mine if _read_shard(shards[start], key) is None]
@@ -104,108 +102,25 @@ def search(
         write_json(home / "search.json", about)
     if lacking:
         vectors = encoder.encode(list(queries), prefix=encoder.query_prefix, **encoding).to(encoder.device)
+        encode = partial(encoder.encode, prefix=encoder.passage_prefix, **encoding)
+        best = partial(top_k, vectors, k=k, score_dtype=score_dtype)
     for start in tqdm(lacking, unit="shard", disable=not (progress and processes.is_main_process)):
-        texts = corpus.texts(start, min(start + shard_size, len(corpus)))
-        scores, rows = _search_shard(encoder, vectors, texts, start, k, encoding, score_dtype)
-        _write_shard(shards[start], key, scores, rows)
+        _write_shard(shards[start], key, *_search_shard(corpus.texts(start, start + shard_size), start, encode, best))
     processes.wait_for_everyone()
     return _with_ids(*_merged(shards.values(), key, len(queries), k), corpus)
-
-
-def top_k(
-    queries: torch.Tensor, vectors: torch.Tensor, k: int, *, score_dtype: torch.dtype = torch.float32
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k vectors with the largest dot products with each query, block by block.
-
-    On a CPU `torch.topk` of every block would take longer than the products. So what scores higher than the k-th best
-    is collected, and the k best of that are looked for only when there is twice as much of it.
-
-    Args:
-        queries: (Q, D), on the device that computes.
-        vectors: (V, D), on any device; memory-mapped ones are read once.
-        score_dtype: scores are computed in it.
-
-    Returns:
-        scores (Q, k) float32, falling, -inf where there are fewer than k vectors; rows (Q, k) int64, -1 there. Equal
-        scores are in any order.
-
-    Raises:
-        ValueError: a vector is not finite.
-    """
-    parts = _finite(queries.to(score_dtype), "queries").split(QUERIES_AT_ONCE)
-    found = [
-        [_empty(len(part), k, queries.device)] for part in parts
-    ]  # lists of scores and rows: k best, then later ones
-    cuts = [queries.new_full((len(part), 1), -torch.inf, dtype=torch.float32) for part in parts]
-    for start in range(0, len(vectors), VECTORS_AT_ONCE):
-        block = vectors[start : start + VECTORS_AT_ONCE].to(queries.device, score_dtype)
-        for i, part in enumerate(parts):
-            scores = (part @ block.T).float()
-            if not torch.isfinite(scores[0]).all():  # a vector that is not finite has no finite product
-                _finite(block, f"vectors {start} to {start + len(block)}")
-            scores, columns = _above(scores, cuts[i], k)
-            found[i].append((scores, columns + start))
-            if sum(scores.shape[1] for scores, _ in found[i]) >= 2 * k:
-                found[i] = [_best(found[i], k)]
-                cuts[i] = found[i][0][0].amin(dim=1, keepdim=True)
-    scores, rows = (torch.cat(column) for column in zip(*(_best(lists, k) for lists in found), strict=True))
-    scores, places = scores.sort(dim=1, descending=True)
-    return scores, rows.gather(1, places)
-
-
-def _above(scores: torch.Tensor, cut: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gather the scores (Q, n) above the cut (Q, 1), and their columns, in tables as wide as needed.
-
-    A GPU finds the k best of each query sooner than what is above a cut.
-    """
-    if scores.device.type != "cpu":
-        return scores.topk(min(k, scores.shape[1]), sorted=False)
-    places = np.flatnonzero((scores > cut).numpy())  # numpy finds them in a third of the time that torch takes
-    query, column = np.divmod(places, scores.shape[1])
-    counts = np.bincount(query, minlength=len(scores))
-    place = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-    above = torch.full((len(scores), int(counts.max())), -torch.inf)
-    columns = torch.full(above.shape, -1)
-    above.numpy()[query, place], columns.numpy()[query, place] = scores.numpy().reshape(-1)[places], column
-    return above, columns
-
-
-def _best(lists: Sequence[tuple[torch.Tensor, torch.Tensor]], k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keep the k best, in any order, of lists of scores (Q, any) and rows."""
-    scores, rows = (torch.cat(tables, dim=1) for tables in zip(*lists, strict=True))
-    scores, places = scores.topk(k, sorted=False)
-    return scores, rows.gather(1, places)
-
-
-def _empty(queries: int, k: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.full((queries, k), -torch.inf, device=device), torch.full((queries, k), -1, device=device)
-
-
-def _finite(vectors: torch.Tensor, what: str) -> torch.Tensor:
-    if not torch.isfinite(vectors).all():
-        raise ValueError(f"{what}: a vector is not finite in {vectors.dtype}; encode again or score in float32")
-    return vectors
 
 
 # ---- shards
 
 
-def _search_shard(
-    encoder: Encoder,
-    queries: torch.Tensor,
-    texts: list[str],
-    start: int,
-    k: int,
-    encoding: dict,
-    score_dtype: torch.dtype,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _search_shard(texts: list[str], start: int, encode: Callable, best: Callable) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k best of the passages whose texts these are; every distinct text is encoded and scored once."""
     group, distinct = pd.factorize(np.array(texts, dtype=object), use_na_sentinel=False)
     try:
-        vectors = encoder.encode(list(distinct), prefix=encoder.passage_prefix, **encoding)
+        vectors = encode(list(distinct))
     except ValueError as error:
         raise ValueError(f"passages {start} to {start + len(texts)}: {error}") from error
-    scores, groups = (table.cpu() for table in top_k(queries, vectors, k, score_dtype=score_dtype))
+    scores, groups = (table.cpu() for table in best(vectors))
     if len(distinct) < len(texts):
         scores, groups = _members(scores, groups, group)
     return scores, torch.where(groups < 0, -1, groups + start)
@@ -213,18 +128,14 @@ def _search_shard(
 
 def _members(scores: torch.Tensor, groups: torch.Tensor, group: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Replace hits (Q, k) among groups by hits among their members; `group` is that of each member."""
-    k = groups.shape[1]
-    sizes = torch.from_numpy(np.bincount(group))
-    starts = sizes.cumsum(0) - sizes
-    members = torch.from_numpy(np.argsort(group, kind="stable"))
-    member_scores, rows = _empty(*groups.shape, groups.device)
-    for query, (line, hits) in enumerate(zip(scores, groups, strict=True)):
-        hits = hits[hits >= 0]
-        count = sizes[hits].clamp(max=k)
-        within = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
-        found = members[starts[hits].repeat_interleave(count) + within][:k]
-        rows[query, : len(found)] = found
-        member_scores[query, : len(found)] = line[: len(hits)].repeat_interleave(count)[:k]
+    members = np.split(np.argsort(group, kind="stable"), np.bincount(group).cumsum()[:-1])
+    member_scores, rows = no_hits(*groups.shape, groups.device)
+    for query, (line, hits) in enumerate(zip(scores.numpy(), groups.numpy(), strict=True)):
+        parts = [members[hit] for hit in hits if hit >= 0]
+        places = slice(min(sum(map(len, parts)), groups.shape[1]))
+        rows[query, places] = torch.from_numpy(np.concatenate(parts)[places])
+        repeated = np.repeat(line[: len(parts)], [len(part) for part in parts])
+        member_scores[query, places] = torch.from_numpy(repeated[places])
     return member_scores, rows
 
 
@@ -233,8 +144,8 @@ def _write_shard(path: Path, key: str, scores: torch.Tensor, rows: torch.Tensor)
         with replace_file(path) as new, new.open("wb") as file:
             np.savez(file, key=np.array(key), scores=scores.numpy(), rows=rows.numpy())
     except OSError as error:
-        reason = f"{path}: not written ({error.strerror or error}); make room or choose another folder and start again"
-        raise OSError(error.errno, f"{reason}: what is finished stays") from error
+        advice = "make room or choose another folder and start again: what is finished stays"
+        raise OSError(error.errno, f"{path}: not written ({error.strerror or error}); {advice}") from error
 
 
 def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -257,22 +168,20 @@ def _read_shard(path: Path, key: str) -> tuple[torch.Tensor, torch.Tensor] | Non
 
 def _merged(paths: Iterable[Path], key: str, queries: int, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Read the shards and keep the k best of all."""
-    merged = _empty(queries, k, torch.device("cpu"))
+    merged = no_hits(queries, k, torch.device("cpu"))
     for path in paths:
         shard = _read_shard(path, key)
         if shard is None:
             raise OSError(f"{path} is missing: every process must see the same folder")
-        merged = _best([merged, shard], k)
+        merged = best_of([merged, shard], k)
     return merged
 
 
 def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hits:
     """Order the hits by score, then by id, both descending (as Python compares texts)."""
     known, place = np.unique(rows.numpy(), return_inverse=True)
-    ids = np.array(["", *corpus.ids_at(known[known >= 0])], dtype=object)[int(known[0] >= 0) :]
-    place = place.reshape(rows.shape)
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[np.argsort(ids)] = np.arange(len(ids))
+    ids, place = corpus.ids_at(known), place.reshape(rows.shape)
+    rank = np.argsort(np.argsort(ids))
     order = np.lexsort((-rank[place], -scores.numpy()), axis=1)
     place = np.take_along_axis(place, order, axis=1)
     return Hits(known[place], np.take_along_axis(scores.numpy(), order, axis=1), ids[place])
@@ -281,16 +190,18 @@ def _with_ids(scores: torch.Tensor, rows: torch.Tensor, corpus: Passages) -> Hit
 # ---- what decides a result
 
 
-def _encoder_hash(encoder: Encoder) -> str:
-    """SHA-256 of all that decides a text's vector."""
+def _described(corpus: Passages, encoder: Encoder, queries: Sequence[str], settings: dict) -> dict:
+    """All that decides the shards; of the encoder what decides a text's vector."""
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    about = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
-    about |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
-    config = {**encoder.backbone.config.to_dict(), "_name_or_path": None}
-    return _digest({**about, "dense": str(encoder.dense), "config": config})
+    vectors = {name: getattr(encoder, name) for name in ("pooling", "query_prefix", "passage_prefix", "max_length")}
+    vectors |= {"weights": weights.hexdigest(), "tokenizer": tokenizer_hash(encoder.tokenizer)}
+    vectors |= {"dense": str(encoder.dense), "config": {**encoder.backbone.config.to_dict(), "_name_or_path": None}}
+    about = {"corpus": corpus.fingerprint, "passages": len(corpus), "queries": _digest(list(queries))}
+    about |= {"encoder": _digest(vectors), "torch": torch.__version__, "recipe": RECIPE}
+    return about | {name: str(value) for name, value in settings.items()}
 
 
 def _digest(content: dict | list) -> str:

@@ -1,13 +1,12 @@
 """TREC run and relevance files, as trec_eval and its kin read them; ir_measures and pytrec_eval read them back.
 
 Formats: https://github.com/usnistgov/trec_eval. A name that ends in .gz is written compressed, and the same rows give
-the same bytes.
+the same bytes. Files are written whole or not at all.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ BLANK = r"[ \t\n\r\x0b\x0c]"  # what separates the columns of a TREC file; ids m
 
 
 def write_qrels(path: str | Path, qrels: pd.DataFrame) -> None:
-    """Write judgements (query_id, candidate_id, gain) as a TREC qrels file, whole or not at all.
+    """Write judgements (query_id, candidate_id, gain) as a TREC qrels file.
 
     Raises:
         ValueError: an id is empty or holds a blank, a gain is no whole number, or a candidate is judged twice.
@@ -33,22 +32,19 @@ def write_qrels(path: str | Path, qrels: pd.DataFrame) -> None:
     _write(Path(path), qrels.assign(iteration=0, gain=gains)[["query_id", "iteration", "candidate_id", "gain"]])
 
 
-def write_run(path: str | Path, run: pd.DataFrame, *, tag: str = "hybridlib") -> None:
-    """Write a run (query_id, candidate_id, score) as a TREC run file, sorted and ranked, whole or not at all.
+def write_run(path: str | Path, run: pd.DataFrame) -> None:
+    """Write a run (query_id, candidate_id, score) as a TREC run file, sorted and ranked.
 
     Within a query candidates stand by score, equal scores by id descending, as trec_eval ranks them. Scores are
     written as the shortest decimals that give back the same float32: trec_eval 9 compares scores in float32 and
     trec_eval 10 in float64, so that every reader sees the same ranking and the same ties.
 
     Raises:
-        ValueError: a score is NaN, an id is empty or holds a blank, a candidate stands twice, or the tag is not one
-            word.
+        ValueError: a score is NaN, an id is empty or holds a blank, or a candidate stands twice.
         OSError: the file cannot be written.
     """
     _check(run, "score", "run")
-    if not tag or pd.Series([tag]).str.contains(BLANK).any():
-        raise ValueError(f"write_run: tag {tag!r} must be one word")
-    ranked = run.assign(score=run["score"].astype("float32"), q0="Q0", tag=tag)
+    ranked = run.assign(score=run["score"].astype("float32"), q0="Q0", tag="hybridlib")
     ranked = ranked.sort_values(["query_id", "score", "candidate_id"], ascending=[True, False, False])
     ranked["rank"] = ranked.groupby("query_id").cumcount() + 1
     _write(Path(path), ranked[["query_id", "q0", "candidate_id", "rank", "score", "tag"]])
@@ -69,10 +65,7 @@ def _check(frame: pd.DataFrame, value: str, what: str) -> None:
 
 
 def _write(path: Path, columns: pd.DataFrame) -> None:
+    packing = {"method": "gzip", "compresslevel": 6, "mtime": 0} if path.suffix == ".gz" else None
     form = {"sep": " ", "header": False, "index": False, "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
-    with replace_file(path) as new, new.open("wb") as raw:
-        if path.suffix == ".gz":
-            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
-                columns.to_csv(packed, **form)
-        else:
-            columns.to_csv(raw, **form)
+    with replace_file(path) as new, new.open("wb") as file:
+        columns.to_csv(file, compression=packing, **form)

@@ -100,21 +100,18 @@ def reason_to_drop(row: Row, limits: TextLimits) -> str | None:
     length": outside the limits. "answer not in passage": no short answer stands in the passage, or near enough to its
     start; case and spacing aside.
     """
+    answers = None if row.answers is None else [_folded(answer) for answer in row.answers if answer.strip()]
     if not row.query.strip() or not row.passage.strip():
         return "empty"
-    if not (is_unicode(row.query) and is_unicode(row.passage)):
+    if not (_is_unicode(row.query) and _is_unicode(row.passage)):
         return "no UTF-8"
-    answers = None if row.answers is None else [_folded(answer) for answer in row.answers if answer.strip()]
     if answers == []:
         return "no answer"
-    if not _within(row.query, limits.query):
-        return "query length"
-    if not _within(row.passage, limits.passage):
-        return "passage length"
-    if answers is not None:
-        passage = _folded(row.passage[: limits.answer_within])
-        return None if any(answer in passage for answer in answers) else "answer not in passage"
-    return None
+    for part in ("query", "passage"):
+        if not _within(getattr(row, part), getattr(limits, part)):
+            return f"{part} length"
+    beginning = _folded(row.passage[: limits.answer_within]) if answers else ""
+    return "answer not in passage" if answers and not any(answer in beginning for answer in answers) else None
 
 
 def filtered(rows: Iterable[Row], limits: TextLimits, counts: Counts, limit: int | None = None) -> Iterator[Row]:
@@ -127,7 +124,7 @@ def filtered(rows: Iterable[Row], limits: TextLimits, counts: Counts, limit: int
         counts.read += 1
         reason = reason_to_drop(row, limits)
         if reason is None:
-            pair = _digest(f"{row.query}\0{row.passage}")
+            pair = digest(f"{row.query}\0{row.passage}")
             reason = "duplicate" if pair in seen else None
             seen.add(pair)
         if reason:
@@ -140,17 +137,12 @@ def filtered(rows: Iterable[Row], limits: TextLimits, counts: Counts, limit: int
 
 
 def write_rows(
-    folder: Path,
-    rows: Iterable[Row],
-    *,
-    name: str,
-    lang: str = "en",
-    limits: TextLimits = DEFAULT,
-    limit: int | None = None,
-) -> tuple[ParallelPairs, Counts]:
-    """Filter the rows and write them as a corpus; a question or passage that recurs is stored once.
+    folder: Path, rows: Iterable[Row], *, name: str, limits: TextLimits = DEFAULT, limit: int | None = None
+) -> ParallelPairs:
+    """Filter the rows, all English, and write them as a corpus; a question or passage that recurs is stored once.
 
     Ids are `<name>:<16 hexadecimal digits of the text's BLAKE2>`: they depend neither on the order nor on the filters.
+    The counts are written beside the corpus.
 
     Args:
         limit: pairs to keep at most; reading stops there. None: all.
@@ -161,57 +153,61 @@ def write_rows(
     counts = Counts()
     make_parent(Path(folder))
     with tempfile.TemporaryDirectory(prefix=".rows-", dir=Path(folder).parent) as temporary:
-        records = _records(filtered(rows, limits, counts, limit), name, lang, limits, counts)
-        batches = _spooled(Path(temporary) / "records.arrow", records, lang)
+        records = _records(filtered(rows, limits, counts, limit), name, limits, counts)
+        batches = _spooled(Path(temporary) / "records.arrow", records)
         if not counts.kept:
             raise ValueError(f"{name}: none of {counts.read} rows is left, dropped were {dict(counts.dropped)}")
-        pairs = ["query_id", "passage_id", "negatives", "source"]
         corpus = write_pairs(
             folder,
             name=name,
-            queries=(pa.table(batch.select(["query_id", lang])).drop_null() for batch in batches),
+            queries=(pa.table(batch.select(["query_id", "en"])).drop_null() for batch in batches),
             passages=(pa.Table.from_struct_array(batch["new_passages"].flatten()) for batch in batches),
-            pairs=(pa.table(batch.select(pairs)) for batch in batches),
+            pairs=(pa.table(batch.select(["query_id", "passage_id", "negatives", "source"])) for batch in batches),
         )
     counts.save(folder)
-    return corpus, counts
+    return corpus
 
 
-def _records(rows: Iterable[Row], name: str, lang: str, limits: TextLimits, counts: Counts) -> Iterator[dict]:
+def _records(rows: Iterable[Row], name: str, limits: TextLimits, counts: Counts) -> Iterator[dict]:
     """The rows with ids for texts; a text stands only where it comes for the first time, as query or as passage."""
     queries: set[int] = set()
     passages: set[int] = set()
     for row in rows:
-        good = {
-            text: None
-            for text in row.negatives
-            if text != row.passage and text.strip() and is_unicode(text) and _within(text, limits.passage)
-        }
+        good = [text for text in dict.fromkeys(row.negatives) if text != row.passage and _is_passage(text, limits)]
         counts.more["negatives left out"] += len(row.negatives) - len(good)
-        query, texts = _digest(row.query), {_digest(text): text for text in (row.passage, *good)}
-        passage_id, *negatives = (f"{name}:{digest:016x}" for digest in texts)
-        new = [{"passage_id": f"{name}:{d:016x}", lang: text} for d, text in texts.items() if d not in passages]
-        pair = {"query_id": f"{name}:{query:016x}", "passage_id": passage_id, "negatives": negatives, "source": name}
-        yield pair | {lang: None if query in queries else row.query, "new_passages": new}
+        query, texts = digest(row.query), {digest(text): text for text in (row.passage, *good)}
+        ids = [f"{name}:{number:016x}" for number in texts]
+        new = [(id, text) for id, (number, text) in zip(ids, texts.items(), strict=True) if number not in passages]
+        yield {
+            "query_id": f"{name}:{query:016x}",
+            "passage_id": ids[0],
+            "negatives": ids[1:],
+            "source": name,
+            "en": None if query in queries else row.query,
+            "new_passages": [{"passage_id": id, "en": text} for id, text in new],
+        }
         queries.add(query)
         passages.update(texts)
 
 
-def _spooled(path: Path, records: Iterable[dict], lang: str) -> list[pa.RecordBatch]:
+def _spooled(path: Path, records: Iterator[dict]) -> list[pa.RecordBatch]:
     """Write the records to a file, some thousands at a time, and map it."""
-    text, records = pa.string(), iter(records)
-    passages = pa.list_(pa.struct({"passage_id": text, lang: text}))
-    pair = {"query_id": text, "passage_id": text, "negatives": pa.list_(text), "source": text}
-    schema = pa.schema(pair | {lang: text, "new_passages": passages})
+    text, passage = pa.string(), pa.struct({"passage_id": pa.string(), "en": pa.string()})
+    pair = {"query_id": text, "passage_id": text, "negatives": pa.list_(text), "source": text, "en": text}
+    schema = pa.schema(pair | {"new_passages": pa.list_(passage)})
     with pa.ipc.new_file(path, schema) as writer:
         while chunk := list(islice(records, CHUNK)):
             writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
 
 
-def _digest(text: str) -> int:
-    """64 bits: among ten million texts two share one with a chance of 3 in a million."""
+def digest(text: str) -> int:
+    """64 bits of a text: among ten million texts two share them with a chance of 3 in a million."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _is_passage(text: str, limits: TextLimits) -> bool:
+    return bool(text.strip()) and _is_unicode(text) and _within(text, limits.passage)
 
 
 def _within(text: str, bounds: tuple[int, int]) -> bool:
@@ -222,7 +218,7 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def is_unicode(text: str) -> bool:
+def _is_unicode(text: str) -> bool:
     """False for a text with half of a surrogate pair, which cannot be written as UTF-8."""
     try:
         text.encode()

@@ -8,16 +8,15 @@ found.
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from hybridlib.companion.sources import filters
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.write import part_of
@@ -26,6 +25,8 @@ from hybridlib.files import local_or_hub, read_bytes
 SETS = ("xquad-r", "mlqa-r", "miracl")
 MIRACL_LANGUAGES = tuple("ar bn de en es fa fi fr hi id ja ko ru sw te th yo zh".split())
 CHUNK = 50_000  # texts compared at a time
+
+Protected = dict[str, set[int]]  # "<set> question" or "<set> passage" -> digests of its texts
 
 
 class _Characters(dict):
@@ -44,48 +45,9 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_CHARACTERS).split())
 
 
-def digest(text: str) -> int:
-    """Hash the normalised text to 64 bits; 0 for one that has nothing but punctuation, which is no leak."""
-    compared = normalised(text).encode(errors="replace")
-    return int.from_bytes(hashlib.blake2b(compared, digest_size=8).digest()) if compared else 0
-
-
-@dataclass(frozen=True)
-class Protected:
-    """Digests of evaluation texts: "<set> question" or "<set> passage" -> 64-bit digests."""
-
-    texts: dict[str, set[int]] = field(default_factory=dict)
-
-    def add(self, label: str, texts: Iterable[str]) -> None:
-        """Protect texts under a label."""
-        self.texts.setdefault(label, set()).update(filter(None, map(digest, texts)))
-
-    def add_benchmark(self, benchmark: Benchmark) -> None:
-        """Protect the questions and candidates of a benchmark."""
-        self.add(f"{benchmark.name} question", _texts(benchmark.queries["text"]))
-        self.add(f"{benchmark.name} passage", _texts(benchmark.candidates["text"]))
-
-    def labels(self, text: str | None) -> list[str]:
-        """Name the sets that have the text."""
-        key = digest(text) if text else 0  # which is in no set
-        return [label for label, digests in self.texts.items() if key in digests]
-
-
-@dataclass(frozen=True)
-class Leaks:
-    """What of a corpus is in evaluation sets.
-
-    Attributes:
-        queries, passages: of each row of the tables whether a text of it leaks, in any language; bool.
-        counts: (part, language, label) -> texts; a text counts under every label that has it.
-    """
-
-    queries: np.ndarray
-    passages: np.ndarray
-    counts: Counter[tuple[str, str, str]]
-
-    def __bool__(self) -> bool:
-        return bool(self.queries.any() or self.passages.any())
+def digests(texts: Iterable[str]) -> set[int]:
+    """64 bits of each normalised text, but those with nothing but punctuation, which are no leak."""
+    return {filters.digest(compared) for compared in map(normalised, texts) if compared}
 
 
 def protect(names: Iterable[str]) -> Protected:
@@ -100,41 +62,50 @@ def protect(names: Iterable[str]) -> Protected:
         ValueError: an unknown name, a damaged file.
         OSError: a file is neither at hand nor to be had.
     """
-    protected = Protected()
+    protected: Protected = {}
     for name in names:
         if name not in SETS:
             raise ValueError(f"unknown evaluation set {name!r}; choose from {', '.join(SETS)}")
         if name == "miracl":
-            protected.add("miracl question", _miracl_questions())
+            protected["miracl question"] = digests(_miracl_questions())
             continue
         benchmark = load_lareqa(name)
-        protected.add_benchmark(benchmark)
-        protected.add(f"{name} passage", _paragraphs(benchmark, load_lareqa(name, with_paragraph=True)))
+        protected |= of_benchmark(benchmark)
+        protected[f"{name} passage"] |= digests(_paragraphs(benchmark, load_lareqa(name, with_paragraph=True)))
     return protected
 
 
-def find_leaks(corpus: ParallelPairs, protected: Protected) -> Leaks:
-    """Compare every text of the corpus with the protected ones; each table is read once, in chunks."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    masks = []
-    for part, table in (("queries", corpus.queries), ("passages", corpus.passages)):
-        mask = np.zeros(len(table), dtype=bool)
-        for lang in (column for column in corpus.languages if column in table.column_names):
-            for row, text in enumerate(_texts(table[lang])):
-                labels = protected.labels(text)
-                mask[row] |= bool(labels)
-                counts.update((part, lang, label) for label in labels)
-        masks.append(mask)
-    return Leaks(*masks, counts)
+def of_benchmark(benchmark: Benchmark) -> Protected:
+    """Digests of the questions and candidates of a benchmark."""
+    texts = {"question": benchmark.queries["text"], "passage": benchmark.candidates["text"]}
+    return {f"{benchmark.name} {kind}": digests(_texts(column)) for kind, column in texts.items()}
 
 
-def without(corpus: ParallelPairs, leaks: Leaks, folder: Path) -> ParallelPairs:
-    """Write the corpus without the queries and passages that leak, in all their languages.
+def without_leaks(
+    corpus: ParallelPairs, protected: Protected, folder: Path
+) -> tuple[ParallelPairs, Counter[tuple[str, str, str]]]:
+    """Take the queries and passages that leak in any language out of a corpus, in all their languages.
+
+    Args:
+        folder: where the rest is written; where nothing leaks, nothing is, and the corpus given comes back.
+
+    Returns:
+        The corpus; (part, language, label) -> texts, a text counted under every label that has it.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: no pair is left.
     """
-    return part_of(corpus, folder, queries=~leaks.queries, passages=~leaks.passages)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    stays = {}
+    for part, table in (("queries", corpus.queries), ("passages", corpus.passages)):
+        stays[part] = np.ones(len(table), dtype=bool)
+        for lang in (column for column in corpus.languages if column in table.column_names):
+            for row, text in enumerate(_texts(table[lang])):
+                keys = digests([text] if text else [])
+                labels = [label for label, texts in protected.items() if keys & texts]
+                stays[part][row] &= not labels
+                counts.update((part, lang, label) for label in labels)
+    return (part_of(corpus, folder, **stays) if counts else corpus), counts
 
 
 def _miracl_questions() -> Iterator[str]:

@@ -55,20 +55,20 @@ def write(
     if not len(rows):
         raise ValueError(f"{triples}: there is no triple in it; get it again")
     counts = Counts(read=len(rows.drop_duplicates(["query", "positive"])))
-    query_ids, passage_ids = np.unique(rows["query"]), np.unique(rows[["positive", "negative"]])
     make_parent(Path(output))
     with tempfile.TemporaryDirectory(prefix=".mmarco-", dir=Path(output).parent) as temporary:
-        queries = _Texts("query", query_ids, limits.query, Path(temporary), counts)
-        passages = _Texts("passage", passage_ids, limits.passage, Path(temporary), counts)
+        queries = _Texts("query", np.unique(rows["query"]), Path(temporary))
+        passages = _Texts("passage", np.unique(rows[["positive", "negative"]]), Path(temporary))
         for lang, (query_file, passage_file) in texts.items():
-            queries.read(lang, query_file)
-            passages.read(lang, passage_file)
-        rows = rows[rows["query"].isin(queries.present) & rows["positive"].isin(passages.present)]
+            queries.read(lang, query_file, limits.query, counts)
+            passages.read(lang, passage_file, limits.passage, counts)
+        known_queries, known_passages = queries.ids[queries.present], passages.ids[passages.present]
+        rows = rows[rows["query"].isin(known_queries) & rows["positive"].isin(known_passages)]
         counts.kept = len(rows.drop_duplicates(["query", "positive"]))
         counts.dropped["no text"] = counts.read - counts.kept
         if not counts.kept:
             raise ValueError(f"{NAME}: none of {counts.read} pairs has its texts, dropped were {dict(counts.more)}")
-        useful = rows["negative"].isin(passages.present) & (rows["negative"] != rows["positive"])
+        useful = rows["negative"].isin(known_passages) & (rows["negative"] != rows["positive"])
         pairs = [_pair_table(rows, useful)]
         corpus = write_pairs(output, name=NAME, queries=queries.tables(), passages=passages.tables(), pairs=pairs)
     counts.save(output)
@@ -135,11 +135,11 @@ def _ids(numbers: np.ndarray | pd.Series) -> pa.Array:
 class _Texts:
     """The needed queries or passages: a file of Arrow per language, and the row in it of each id's text."""
 
-    def __init__(self, kind: str, ids: np.ndarray, bounds: tuple[int, int], folder: Path, counts: Counts) -> None:
-        self.kind, self.ids, self.bounds, self.folder, self.counts = kind, ids, bounds, folder, counts
+    def __init__(self, kind: str, ids: np.ndarray, folder: Path) -> None:
+        self.kind, self.ids, self.folder = kind, ids, folder
         self.rows: dict[str, np.ndarray] = {}  # language -> row of each id in its file, -1: it has none
 
-    def read(self, lang: str, path: Path) -> None:
+    def read(self, lang: str, path: Path, bounds: tuple[int, int], counts: Counts) -> None:
         """Copy the needed texts of a language that are within bounds."""
         rows, needed, kept = np.full(len(self.ids), -1, dtype=np.int32), 0, 0
         with pa.ipc.new_file(self._path(lang), pa.schema({"text": pa.string()})) as writer:
@@ -147,22 +147,22 @@ class _Texts:
                 ids = batch["id"].to_numpy()
                 places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
                 wanted = self.ids[places] == ids
-                good = wanted & _within(batch["text"], self.bounds)
+                good = wanted & _within(batch["text"], bounds)
                 rows[places[good]] = np.arange(kept, kept + good.sum())
                 writer.write_batch(batch.select(["text"]).filter(pa.array(good)))
                 needed, kept = needed + int(wanted.sum()), kept + int(good.sum())
         self.rows[lang] = rows
-        self.counts.more[f"{self.kind} not in the file, {lang}"] += len(self.ids) - needed
-        self.counts.more[f"{self.kind} length, {lang}"] += needed - kept
+        counts.more[f"{self.kind} not in the file, {lang}"] += len(self.ids) - needed
+        counts.more[f"{self.kind} length, {lang}"] += needed - kept
 
     @property
     def present(self) -> np.ndarray:
-        """The ids that have a text in some language."""
-        return self.ids[np.any([rows >= 0 for rows in self.rows.values()], axis=0)]
+        """Whether each id has a text in some language."""
+        return np.any([rows >= 0 for rows in self.rows.values()], axis=0)
 
     def tables(self) -> Iterator[pa.Table]:
         """Give id and a column per language, of the ids that have a text."""
-        places = np.searchsorted(self.ids, self.present)
+        places = np.flatnonzero(self.present)
         columns = {lang: pa.ipc.open_file(pa.memory_map(self._path(lang))).read_all()["text"] for lang in self.rows}
         for start in range(0, len(places), CHUNK):
             some = places[start : start + CHUNK]

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from hybridlib.companion.sources.embedded.corpus import LANGUAGES, build_corpus
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 from hybridlib.corpora.lareqa import load_lareqa
 from hybridlib.corpora.own import open_pairs
-from hybridlib.files import cache_folder, make_parent
 
 
 def named_pairs(*names: str | Path, held_out: bool = False) -> ParallelPairs:
@@ -24,23 +21,11 @@ def named_pairs(*names: str | Path, held_out: bool = False) -> ParallelPairs:
     Raises:
         FileNotFoundError, ValueError: as `hybridlib.corpora.own.open_pairs`.
     """
-    if names == ("demo",):
-        return _embedded(held_out)
-    return open_pairs(*(_saved(_embedded(held_out)) if name == "demo" else name for name in names))
+    return open_pairs(*(_embedded(held_out) if name == "demo" else name for name in names))
 
 
 def _embedded(held_out: bool) -> ParallelPairs:
     return build_corpus().dev_pairs if held_out else build_corpus().train
-
-
-def _saved(pairs: ParallelPairs) -> Path:
-    """Folder of the cache that holds the pairs."""
-    folder = cache_folder() / "pairs" / f"embedded-{pairs.fingerprint[:16]}"
-    make_parent(folder)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            pairs.save(folder)
-    return folder
 
 
 def named_benchmark(name: str, *, languages: Sequence[str] | None = None, with_paragraph: bool = False) -> Benchmark:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hybridlib.companion.sources import mmarco
 from hybridlib.companion.sources.filters import DEFAULT, Counts, Row, TextLimits, write_rows
-from hybridlib.companion.sources.leakage import Protected, find_leaks, without
+from hybridlib.companion.sources.leakage import Protected, without_leaks
 from hybridlib.corpora.base import ParallelPairs
-from hybridlib.files import cache_folder, data_folder, local_or_hub, parse_json, read_bytes, read_json_lines
+from hybridlib.files import data_folder, local_or_hub, parse_json, read_bytes, read_json_lines
 
 ROWS_AT_ONCE = 5_000  # rows of a Parquet file held as Python objects
 NEGATIVES = 8  # explicit negatives kept per pair
@@ -68,27 +69,18 @@ class Source:
             )
         return wanted
 
-    def path(self, file: str) -> Path:
-        """Find a file of the repository, in $HYBRIDLIB_DATA or on the hub."""
-        return local_or_hub(f"{self.name}/{file}", self.repo, file, revision=self.revision)
-
-    def paths_in(self, lang: str) -> list[Path]:
-        """Find the files of one language."""
-        return [self.path(file.format(language=self.languages[lang])) for file in self.files_by_language]
-
-    def paths(self) -> list[Path]:
-        """Find the files of all languages.
+    def paths(self, files: Iterable[str]) -> list[Path]:
+        """Find files of the repository, in $HYBRIDLIB_DATA or on the hub.
 
         Raises:
             OSError: a file is neither at hand nor to be had; the text says what to do.
         """
         if self.repo:
-            return [self.path(file) for file in self.files]
+            return [local_or_hub(f"{self.name}/{file}", self.repo, file, revision=self.revision) for file in files]
         folder = Path(data_folder() or "$HYBRIDLIB_DATA") / self.name
-        paths = sorted(folder.glob("*.json"))
-        if not paths:
-            raise FileNotFoundError(f"{folder}: no *.json here. {self.note}")
-        return paths
+        if paths := sorted(folder.glob("*.json")):
+            return paths
+        raise FileNotFoundError(f"{folder}: no *.json here. {self.note}")
 
 
 _TOML = files("hybridlib.companion") / "data" / "table9.toml"
@@ -113,6 +105,7 @@ def load(
     languages: Iterable[str] | None = None,
     limit: int | None = None,
     limits: TextLimits = DEFAULT,
+    protected: Protected | None = None,
 ) -> ParallelPairs:
     """Read a data set, filter it and write it to a folder; gives the corpus memory-mapped, its counts beside it.
 
@@ -120,6 +113,7 @@ def load(
         output: folder of the corpus; one that is there is replaced. `ParallelPairs.load` opens it again.
         languages: only mMARCO has more than English; default for it are Table 9's seven.
         limit: pairs to keep at most, the first ones; of mMARCO the triples to read.
+        protected: evaluation texts; a question or passage that is one of them is taken out.
 
     Raises:
         ValueError: unknown name or language; a file is not of its layout; nothing is left after filtering.
@@ -129,13 +123,48 @@ def load(
     languages = source.chosen(languages)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least 1, or leave it out")
-    paths = source.paths()
-    if not source.files_by_language:
+    paths = source.paths(source.files)
+    if source.files_by_language:
+        names = {lang: source.languages[lang] for lang in languages}
+        texts = {
+            lang: source.paths(file.format(language=name) for file in source.files_by_language)
+            for lang, name in names.items()
+        }
+        corpus = mmarco.write(output, *paths, texts, limit=limit, limits=limits, negatives=NEGATIVES)
+    else:
         rows = (row for path in paths for row in _rows(path, source.layout))
-        corpus, _ = write_rows(output, rows, name=name, limits=limits, limit=limit)
-        return corpus
-    texts = {lang: source.paths_in(lang) for lang in languages}
-    return mmarco.write(output, *paths, texts, limit=limit, limits=limits, negatives=NEGATIVES)
+        corpus = write_rows(output, rows, name=name, limits=limits, limit=limit)
+    if protected is not None:
+        counts = Counts.load(output)
+        corpus, leaks = without_leaks(corpus, protected, output)
+        counts.leaks = {f"{part} in {lang} = {label}": n for (part, lang, label), n in sorted(leaks.items())}
+        counts.save(output)  # beside the corpus, which may be a new one
+    return corpus
+
+
+def describe() -> Iterator[str]:
+    """Describe each data set in a line: name, Table 9's size, the source's rows, where it is from, licence."""
+    for source in SOURCES.values():
+        size, rows = (f"{n:,}" if n else "-" for n in (source.paper_size, source.rows))
+        yield f"{source.name}: Table 9 {size}, source {rows}; {source.repo or 'no open source'}; {source.licence}"
+
+
+def report(name: str, folder: Path) -> str:
+    """Say what `load` wrote: a line about the data set, then what else was counted."""
+    corpus, counts, size = ParallelPairs.load(folder), Counts.load(folder), find(name).paper_size
+    lines = [
+        f"{name}: {len(corpus):,} pairs in {' '.join(corpus.languages)}; Table 9 has "
+        f"{f'{size:,}' if size else 'none'}; read {counts.read:,}, dropped {_listed(counts.dropped)}"
+    ]
+    if any(counts.more.values()):
+        lines.append(f"  besides: {_listed(counts.more)}")
+    if counts.leaks is not None:
+        lines.append(f"  also in evaluation sets, taken out: {_listed(counts.leaks)}")
+    return "\n".join(lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "none"
 
 
 # ---- layouts
@@ -159,7 +188,12 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         ValueError: torn, or no such file; the text names it.
     """
     if path.suffix == ".parquet":
-        yield from _parquet_records(path)
+        try:
+            batches = pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE)
+            records = (record for batch in batches for record in batch.to_pylist())
+            yield from ((f"row {number}", record) for number, record in enumerate(records, 1))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: torn or no Parquet file ({error}); remove it and get it again") from error
     elif path.suffix == ".json":
         results = parse_json(read_bytes(path), path)
         if not isinstance(results, list):
@@ -167,20 +201,6 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"question {i}", result) for i, result in enumerate(results))
     else:
         yield from ((f"line {number}", record) for number, record in read_json_lines(path))
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    from datasets import load_dataset  # takes half a second
-
-    options = {"split": "train", "streaming": True, "cache_dir": str(cache_folder() / "datasets")}
-    number = 0
-    try:
-        for batch in load_dataset("parquet", data_files=str(path), **options).iter(ROWS_AT_ONCE):
-            for values in zip(*batch.values(), strict=True):
-                number += 1
-                yield f"row {number}", dict(zip(batch, values, strict=True))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: torn or no Parquet file ({error}); remove it and get it again") from error
 
 
 class _OtherLayout(ValueError):
@@ -197,10 +217,6 @@ def _field(record: Any, kind: type, *names: str) -> Any:
     return kind() if value is None else value
 
 
-def _texts(values: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(map(str, values))
-
-
 def _pairs(record: Any) -> Iterator[Row]:
     """sentence-transformers' pairs and triplets; its sets name the columns differently."""
     query = _field(record, str, "query", "question", "title", "anchor")
@@ -214,19 +230,13 @@ def _labelled(record: Any) -> Iterator[Row]:
         yield Row(_field(record, str, "question"), _field(record, str, "answer"))
 
 
-def _duorc(record: Any) -> Iterator[Row]:
-    answers = () if _field(record, bool, "no_answer") else _texts(_field(record, list, "answers"))
-    yield Row(_field(record, str, "question"), _field(record, str, "plot"), answers)
-
-
 def _answers(record: Any) -> Iterator[Row]:
-    answers = _texts(_field(record, list, "answers"))
-    yield Row(_field(record, str, "question"), _field(record, str, "context"), answers)
-
-
-def _squad(record: Any) -> Iterator[Row]:
-    answers = _texts(_field(_field(record, dict, "answers"), list, "text"))
-    yield Row(_field(record, str, "question"), _field(record, str, "context"), answers)
+    """Questions on a text with short answers: a list, SQuAD's list in an object, or DuoRC's beside a mark for none."""
+    nested = isinstance(record, dict) and isinstance(record.get("answers"), dict)
+    answers = _field(record["answers"], list, "text") if nested else _field(record, list, "answers")
+    if "plot" in record and _field(record, bool, "no_answer"):
+        answers = []
+    yield Row(_field(record, str, "question"), _field(record, str, "context", "plot"), tuple(map(str, answers)))
 
 
 def _pages(record: Any) -> Iterator[Row]:
@@ -249,83 +259,7 @@ def _retrieved(record: Any) -> Iterator[Row]:
 LAYOUTS = {
     "pairs": _pairs,
     "labelled": _labelled,
-    "duorc": _duorc,
     "answers": _answers,
-    "squad": _squad,
     "pages": _pages,
     "retrieved": _retrieved,
 }
-
-
-# ---- several data sets, a folder each
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What became of a data set; `problem` says why it was left out, else it is empty."""
-
-    name: str
-    problem: str = ""
-    pairs: int = 0
-    counts: Counts | None = None
-    languages: tuple[str, ...] = ()
-
-    def lines(self) -> Iterator[str]:
-        """Say it: a line about the data set, then what else was counted."""
-        if self.problem:
-            yield f"{self.name}: left out. {self.problem}"
-            return
-        size = find(self.name).paper_size
-        yield (
-            f"{self.name}: {self.pairs:,} pairs in {' '.join(self.languages)}; Table 9 has "
-            f"{f'{size:,}' if size else 'none'}; read {self.counts.read:,}, dropped {_listed(self.counts.dropped)}"
-        )
-        if self.counts.more:
-            yield f"  besides: {_listed(self.counts.more)}"
-        if self.counts.leaks is not None:
-            yield f"  also in evaluation sets, taken out: {_listed(self.counts.leaks)}"
-
-
-def prepare(
-    names: Iterable[str],
-    output: Path,
-    *,
-    languages: Iterable[str] | None = None,
-    limit: int | None = None,
-    limits: TextLimits = DEFAULT,
-    protected: Protected | None = None,
-) -> Iterator[Prepared]:
-    """Write each data set to `<output>/<name>`; one that cannot be had is left out, the others go on.
-
-    Args:
-        languages, limit, limits: as for `load`.
-        protected: evaluation texts; a question or passage that is one of them is taken out.
-
-    Raises:
-        ValueError: a name is unknown; the texts of a file are not of its layout.
-    """
-    for source in [find(name) for name in names]:
-        folder = Path(output) / source.name
-        try:
-            corpus = load(source.name, folder, languages=languages, limit=limit, limits=limits)
-        except OSError as error:
-            yield Prepared(source.name, str(error))
-            continue
-        counts = Counts.load(folder)
-        if protected is not None:
-            leaks = find_leaks(corpus, protected)
-            counts.leaks = {f"{part} in {lang} = {label}": n for (part, lang, label), n in sorted(leaks.counts.items())}
-            corpus = without(corpus, leaks, folder) if leaks else corpus
-            counts.save(folder)  # beside the corpus, which may be a new one
-        yield Prepared(source.name, "", len(corpus), counts, corpus.languages)
-
-
-def describe() -> Iterator[str]:
-    """Describe each data set in a line: name, Table 9's size, the source's rows, where it is from, licence."""
-    for source in SOURCES.values():
-        size, rows = (f"{n:,}" if n else "-" for n in (source.paper_size, source.rows))
-        yield f"{source.name}: Table 9 {size}, source {rows}; {source.repo or 'no open source'}; {source.licence}"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in counts.items() if n) or "none"

@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,31 +31,13 @@ from hybridlib.companion.sources.translator import TranslationSettings, Translat
 from hybridlib.corpora.base import ParallelPairs
 from hybridlib.files import make_parent, replace_file, write_json
 
-__all__ = ["Translated", "TranslationSettings", "Translator", "translate_pairs"]
+__all__ = ["TranslationSettings", "Translator", "translate_pairs"]
 
 RECIPE = 1  # raised when the code comes to translate otherwise with the same settings
 PAUSE = 0.5  # seconds until a shard that another process is at is looked at again
 KEYS = {"queries": "query_id", "passages": "passage_id"}
-_ROWS = pa.schema(
-    [("side", pa.string()), ("id", pa.string()), ("lang", pa.string()), ("text", pa.string())]
-    + [(flag, pa.bool_()) for flag in FLAGS]
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Translated:
-    """What `translate_pairs` made.
-
-    Attributes:
-        corpus: the pairs with the new texts beside the old ones, memory-mapped.
-        rows: Parquet file with a row per translation: side ("queries" or "passages"), id of the query or passage, lang,
-            text, and a column of booleans per flag.
-        counts: side, lang, texts, a count per flag, flagged (texts with any), kept (texts that went into the corpus).
-    """
-
-    corpus: ParallelPairs
-    rows: Path
-    counts: pd.DataFrame
+_TEXTS = dict.fromkeys(("side", "id", "lang", "text"), pa.string())
+_ROWS = pa.schema(_TEXTS | dict.fromkeys(FLAGS, pa.bool_()) | {"kept": pa.bool_()})
 
 
 def translate_pairs(
@@ -69,18 +52,23 @@ def translate_pairs(
     limits: FlagLimits | None = None,
     keep_flagged: bool = False,
     progress: bool = False,
-) -> Translated:
+) -> tuple[ParallelPairs, pd.DataFrame]:
     """Add the languages to the questions and passages that lack them; texts that are there stay as they are.
 
     Several processes may call this at once with the same arguments: they share the shards and return the same. The
     file system has to lock files between them (local ones do, and NFS from version 4).
 
     Args:
-        folder: for shards/, translations.parquet and corpus/ (a saved ParallelPairs).
+        folder: for shards/, corpus/ (a saved ParallelPairs) and translations.parquet, a row per translation: side
+            ("queries" or "passages"), id of the query or passage, lang, text, each flag, and whether it was kept.
         source: language to translate from; what lacks it is not translated.
         rows_per_shard: texts of a shard; what a killed run may have to repeat.
         limits: when a translation is flagged.
         keep_flagged: put flagged texts into the corpus too, all but empty ones.
+
+    Returns:
+        The pairs with the new texts beside the old ones, memory-mapped; and a table of counts: side, lang, texts, a
+        count per flag, flagged (texts with any), kept (texts that went into the corpus).
 
     Raises:
         ValueError: a language is unknown to the model, given twice, or the source; an argument is out of range.
@@ -94,21 +82,29 @@ def translate_pairs(
         raise ValueError(f"{pairs.name} has no text in {source!r}: name one of its languages as the source")
     if rows_per_shard < 1:
         raise ValueError(f"rows_per_shard is {rows_per_shard}: give at least 1")
-    work = _Work(pairs, translator, source, settings, folder / "shards")
-    shards = [shard for side in KEYS for lang in languages for shard in work.shards(side, lang, rows_per_shard)]
-    work.finish(shards, progress)
+    how = asdict(settings)
+    del how["batch_tokens"]  # decides nothing but speed
+    recipe = {"model": translator.fingerprint, "source": source, "recipe": RECIPE, **how}
+    shards = [
+        shard
+        for side in KEYS
+        for lang in languages
+        for shard in _shards(getattr(pairs, side), side, lang, source, recipe, folder / "shards", rows_per_shard)
+    ]
+    _finish(shards, partial(translator.translate, source=source, settings=settings), progress)
+    recipe |= {"source corpus": pairs.fingerprint, "checkpoint": translator.folder.name, "limits": asdict(limits)}
+    recipe |= {"keep_flagged": keep_flagged, "shards": _digest([shard.path.name for shard in shards])}
     with FileLock(folder / "assembly.lock"):
-        recipe = {"source corpus": pairs.fingerprint, "checkpoint": translator.folder.name, **work.recipe}
-        recipe |= {"limits": asdict(limits), "keep_flagged": keep_flagged}
-        recipe["shards"] = _digest([shard.path.name for shard in shards])
         if not _is_assembled(folder, recipe):
-            rows = _write_rows(folder / "translations.parquet", shards, source, limits)
-            counts = _counts(rows, keep_flagged)
-            _assemble(pairs, rows.filter(_kept(rows, keep_flagged))).save(folder / "corpus")
-            write_json(folder / "translated.json", {**recipe, "counts": counts.to_dict("records")})
+            rows = _write_rows(folder / "translations.parquet", shards, source, limits, keep_flagged)
+            kept = rows.filter(rows["kept"])
+            queries = _with_texts(pairs.queries.drop_columns("positives"), kept, "queries")
+            tables = queries, _with_texts(pairs.passages, kept, "passages"), pa.concat_tables(pairs.streams()["pairs"])
+            ParallelPairs.build(*tables, name=pairs.name).save(folder / "corpus")
+            write_json(folder / "translated.json", {**recipe, "counts": _counts(rows).to_dict("records")})
     done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
     counts = pd.DataFrame(done["counts"], columns=["side", "lang", "texts", *FLAGS, "flagged", "kept"])
-    return Translated(ParallelPairs.load(folder / "corpus"), folder / "translations.parquet", counts)
+    return ParallelPairs.load(folder / "corpus"), counts
 
 
 # ---- shards
@@ -127,71 +123,58 @@ class _Shard:
         """Read the translations; None: the file is lacking, torn, damaged or of other texts."""
         try:
             table = pq.read_table(self.path, page_checksum_verification=True)
-            return table["text"].to_pylist() if table["id"].equals(self.table["id"].cast(pa.string())) else None
+            return table["text"].to_pylist() if table["id"].equals(self.table["id"]) else None
         except (pa.ArrowException, OSError, KeyError):
             return None
 
-
-@dataclass(frozen=True)
-class _Work:
-    """The translation of some pairs by several processes at once."""
-
-    pairs: ParallelPairs
-    translator: Translator
-    source: str
-    settings: TranslationSettings
-    folder: Path
-
-    @property
-    def recipe(self) -> dict:
-        """What decides a translation, beside text and language."""
-        settings = asdict(self.settings)
-        del settings["batch_tokens"]  # decides nothing but speed
-        return {"model": self.translator.fingerprint, "source": self.source, "recipe": RECIPE, **settings}
-
-    def shards(self, side: str, lang: str, size: int) -> Iterator[_Shard]:
-        """Cut the texts that have the source language and lack the other into shards."""
-        table, recipe = getattr(self.pairs, side), self.recipe
-        if self.source not in table.column_names:
-            return
-        lacking = pc.is_valid(table[self.source])
-        if lang in table.column_names:
-            lacking = pc.and_(lacking, pc.is_null(table[lang]))
-        rows = np.flatnonzero(lacking.to_numpy())
-        columns = table.select([KEYS[side], self.source]).rename_columns(["id", "text"])
-        for start in range(0, len(rows), size):
-            part = columns.take(rows[start : start + size])
-            digest = _digest({**recipe, "lang": lang, "texts": part.to_pydict()})
-            yield _Shard(side, lang, part, self.folder / f"{side}-{lang}-{start // size:05d}-{digest[:16]}.parquet")
-
-    def finish(self, shards: Sequence[_Shard], progress: bool) -> None:
-        """Make the shards that nobody else is at, and wait for the others."""
-        make_parent(self.folder / "any")
-        left = list(shards)
-        with tqdm(total=len(left), unit="shard", disable=not progress) as bar:
-            while left:
-                busy = [shard for shard in left if not self._done(shard)]
-                bar.update(len(left) - len(busy))
-                left = busy
-                time.sleep(PAUSE if left else 0)
-
-    def _done(self, shard: _Shard) -> bool:
-        """Make the shard if it is not there; False where another process is at it."""
-        if shard.translations() is not None:
+    def make(self, translate: partial) -> bool:
+        """Translate the texts if that is not done; False where another process is at it."""
+        if self.translations() is not None:
             return True
         try:
-            with FileLock(f"{shard.path}.lock", timeout=0):
-                if shard.translations() is None:
-                    for leftover in shard.path.parent.glob(f".{shard.path.name}.*.new"):  # of a killed process
+            with FileLock(f"{self.path}.lock", timeout=0):
+                if self.translations() is None:
+                    for leftover in self.path.parent.glob(f".{self.path.name}.*.new"):  # of a killed process
                         leftover.unlink()
-                    options = {"target": shard.lang, "source": self.source, "settings": self.settings}
-                    texts = self.translator.translate(shard.table["text"].to_pylist(), **options)
-                    with replace_file(shard.path) as new:
-                        table = pa.table({"id": shard.table["id"], "text": texts})
-                        pq.write_table(table, new, write_page_checksum=True)
+                    texts = translate(self.table["text"].to_pylist(), target=self.lang)
+                    with replace_file(self.path) as new:
+                        pq.write_table(pa.table({"id": self.table["id"], "text": texts}), new, write_page_checksum=True)
         except Timeout:
             return False
         return True
+
+
+def _shards(
+    table: pa.Table, side: str, lang: str, source: str, recipe: dict, folder: Path, size: int
+) -> Iterator[_Shard]:
+    """Cut the texts of a table that have the source language and lack the other into shards."""
+    if source not in table.column_names:
+        return
+    lacking = pc.is_valid(table[source])
+    if lang in table.column_names:
+        lacking = pc.and_(lacking, pc.is_null(table[lang]))
+    rows = np.flatnonzero(lacking.to_numpy())
+    columns = table.select([KEYS[side], source]).rename_columns(["id", "text"])
+    for start in range(0, len(rows), size):
+        part = columns.take(rows[start : start + size])
+        digest = _digest({**recipe, "lang": lang, "texts": part.to_pydict()})
+        yield _Shard(side, lang, part, folder / f"{side}-{lang}-{start // size:05d}-{digest[:16]}.parquet")
+
+
+def _finish(shards: Sequence[_Shard], translate: partial, progress: bool) -> None:
+    """Make the shards that nobody else is at, and wait for the others."""
+    left = list(shards)
+    for shard in shards[:1]:
+        make_parent(shard.path)
+    with tqdm(total=len(left), unit="shard", disable=not progress) as bar:
+        while left:
+            left = [shard for shard in left if not shard.make(translate)]
+            bar.update(len(shards) - len(left) - bar.n)
+            time.sleep(PAUSE if left else 0)
+
+
+def _digest(content: dict | list) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # ---- what they become
@@ -206,50 +189,27 @@ def _is_assembled(folder: Path, recipe: dict) -> bool:
     return {**content, "counts": None} == {**recipe, "counts": None}
 
 
-def _write_rows(path: Path, shards: Sequence[_Shard], source: str, limits: FlagLimits) -> pa.Table:
+def _write_rows(path: Path, shards: Sequence[_Shard], source: str, limits: FlagLimits, keep_flagged: bool) -> pa.Table:
     """All translations with their flags, written shard by shard and then read memory-mapped."""
     with replace_file(path) as new, pq.ParquetWriter(new, _ROWS) as writer:
         for shard in shards:
-            originals, texts = shard.table["text"].to_pylist(), shard.translations()
-            options = {"lang": shard.lang, "source_lang": source, "limits": limits}
-            raised = [find_flags(original, text, **options) for original, text in zip(originals, texts, strict=True)]
-            columns = {flag: [flag in flags for flags in raised] for flag in FLAGS}
-            where = {"side": [shard.side] * len(texts), "id": shard.table["id"], "lang": [shard.lang] * len(texts)}
-            writer.write_table(pa.table({**where, "text": texts, **columns}, schema=_ROWS))
+            rows = []
+            for (name, original), text in zip(
+                shard.table.to_pandas().itertuples(index=False), shard.translations(), strict=True
+            ):
+                flags = find_flags(original, text, lang=shard.lang, source_lang=source, limits=limits)
+                row = {"side": shard.side, "id": name, "lang": shard.lang, "text": text}
+                row |= {flag: flag in flags for flag in FLAGS}
+                rows.append(row | {"kept": "empty" not in flags and (keep_flagged or not flags)})
+            writer.write_table(pa.Table.from_pylist(rows, schema=_ROWS))
     return pq.read_table(path, memory_map=True)
 
 
-def _kept(rows: pa.Table, keep_flagged: bool) -> pa.ChunkedArray:
-    kept = pc.invert(rows["empty"])
-    for flag in () if keep_flagged else FLAGS:
-        kept = pc.and_(kept, pc.invert(rows[flag]))
-    return kept
-
-
-def _counts(rows: pa.Table, keep_flagged: bool) -> pd.DataFrame:
+def _counts(rows: pa.Table) -> pd.DataFrame:
     """Texts, texts with each flag, with any, and kept ones, per side and language in the order of the rows."""
-    frame = rows.select(["side", "lang", *FLAGS]).to_pandas()
-    frame["flagged"] = frame[list(FLAGS)].any(axis=1)
-    frame["kept"] = _kept(rows, keep_flagged).to_numpy()
-    groups = frame.groupby(["side", "lang"], sort=False)
-    return groups.sum().assign(texts=groups.size()).reset_index().convert_dtypes()
-
-
-def _assemble(pairs: ParallelPairs, rows: pa.Table) -> ParallelPairs:
-    """The pairs with the translations in these rows."""
-    queries = _with_texts(pairs.queries.drop_columns("positives"), rows, "queries")
-    passages = _with_texts(pairs.passages, rows, "passages")
-    passage_ids = pairs.passages["passage_id"].combine_chunks()
-    lists = pairs.pairs["negatives"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    table = {
-        "query_id": pairs.queries["query_id"].take(pairs.pairs["query"]),
-        "passage_id": passage_ids.take(pairs.pairs["passage"].combine_chunks()),
-        "negatives": pa.ListArray.from_arrays(offsets, passage_ids.take(lists.flatten())),
-        "source": pairs.pairs["source"].cast(pa.string()),
-    }
-    return ParallelPairs.build(queries, passages, pa.table(table), name=pairs.name)
+    frame = rows.drop_columns(["id", "text"]).to_pandas()
+    frame = frame.assign(texts=1, flagged=frame[list(FLAGS)].any(axis=1))
+    return frame.groupby(["side", "lang"], sort=False).sum().reset_index()
 
 
 def _with_texts(table: pa.Table, rows: pa.Table, side: str) -> pa.Table:
@@ -263,7 +223,3 @@ def _with_texts(table: pa.Table, rows: pa.Table, side: str) -> pa.Table:
         texts = translated["text"].take(places)  # null where a row has no translation
         columns[lang] = pc.coalesce(columns[lang], texts) if lang in columns else texts
     return pa.table({key: table[key], **dict(sorted(columns.items()))})
-
-
-def _digest(content: dict | list) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,15 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from hybridlib.companion.sources.languages import NLLB, WITHOUT_SPACES, check_language
 from hybridlib.companion.sources.sentences import cut, split_sentences
-from hybridlib.encoder import CheckpointError, clear_errors, identity, local_folder, plan_batches, quiet, say_pickle
+from hybridlib.encoder import (
+    CheckpointError,
+    check_complete,
+    check_texts,
+    identity,
+    local_folder,
+    plan_batches,
+    reading,
+)
 
 NLLB_600M = "facebook/nllb-200-distilled-600M"
 SPECIAL = 2  # tokens around those of a sentence: its language before it, the end after it
@@ -91,9 +99,11 @@ class Translator:
             CheckpointError: (a ValueError) anything else than a complete translation model.
         """
         folder = local_folder(name_or_folder, revision)
-        say_pickle(folder)
-        with clear_errors(folder, "translation model"), quiet():
-            model, tokenizer = _read_model(folder, dtype or torch.float32), _read_tokenizer(folder)
+        with reading(folder, "translation model"):
+            options = {"trust_remote_code": False, "weights_only": True, "output_loading_info": True}
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype or torch.float32, **options)
+            tokenizer = _read_tokenizer(folder)
+            check_complete(folder, report["missing_keys"], tokenizer)
         translator = cls(model.to(device or _default_device()).eval(), tokenizer, folder)
         if not translator.languages:
             raise CheckpointError(f"{folder} knows no language as NLLB-200 or M2M-100 names it: use one of these")
@@ -142,7 +152,7 @@ class Translator:
         settings = settings or TranslationSettings()
         self.check_languages(source, target)
         self._check_length(settings)
-        _check_texts(texts)
+        check_texts(texts)
         pieces = [self._pieces(text, settings) for text in texts]
         distinct = list(dict.fromkeys(chain.from_iterable(pieces)))
         translated = self._translate_all(distinct, source, target, settings, progress)
@@ -205,8 +215,10 @@ class Translator:
             do_sample=False,
             max_new_tokens=max(most) + SPECIAL,
         )
+        end = self.tokenizer.eos_token_id
         # Each row starts with the decoder's start and the language. A row is cut at its own limit, not at the batch's.
-        return [self._up_to_end(row)[:limit] for row, limit in zip(output[:, 2:].tolist(), most, strict=True)]
+        rows = ([*takewhile(lambda token: token != end, row)] for row in output[:, 2:].tolist())
+        return [row[:limit] for row, limit in zip(rows, most, strict=True)]
 
     def _batch(self, tokens: list[list[int]], language: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (B, T) of `language ids end`: the format of M2M-100 and, since April 2023, of NLLB-200."""
@@ -215,47 +227,19 @@ class Translator:
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _up_to_end(self, ids: list[int]) -> list[int]:
-        end = self.tokenizer.eos_token_id
-        return ids[: ids.index(end)] if end in ids else ids
-
-
-def _read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    options = {"dtype": dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    model, report = AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise CheckpointError(f"{folder} lacks {len(missing)} weights ({missing[0]}, ...): fetch the whole checkpoint")
-    return model
-
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except ImportError as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{folder}: its tokenizer needs a package that is not installed ({reason}); M2M-100 needs sentencepiece: "
             "pip install 'hybridlib[translate]'"
         ) from error
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers makes one up, without a word
-        raise CheckpointError(f"{folder} has no tokenizer: fetch tokenizer.json or the vocabulary as well")
-    return tokenizer
 
 
 def _default_device() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise ValueError("texts is one string: give a list of texts")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{place}] is of type {type(text).__name__}: every text must be a str")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"texts[{place}] holds half a character ({error}): repair it or leave it out") from error

@@ -21,14 +21,13 @@ from hybridlib.companion.sources.embedded.facts import (
     LANGUAGES,
     SPLITS,
     Fact,
-    Names,
     fold,
     hashed,
     load_facts,
     load_names,
     split_subjects,
 )
-from hybridlib.companion.sources.embedded.texts import WORDINGS, Plan, is_reserved, load_templates, plan_passages
+from hybridlib.companion.sources.embedded.texts import WORDINGS, Writer
 from hybridlib.companion.sources.embedded.tokenizer import train_tokenizer
 from hybridlib.corpora.base import Benchmark, ParallelPairs
 
@@ -71,10 +70,11 @@ class EmbeddedCorpus:
         Raises:
             ValueError: a language that the corpus does not have.
         """
-        all_languages = list(self.names.columns.drop(["name_id", "split"]))
-        languages = _known(all_languages if languages is None else languages, all_languages)
-        repeated = self.names[all_languages].apply(lambda column: column.map(fold).duplicated()).any(axis=1)
-        names = _with_held_out(self.names[~repeated], held_out)
+        languages = _known(self.test.languages if languages is None else languages, self.test.languages)
+        spelled = self.names[list(self.test.languages)]
+        repeated = spelled.apply(lambda column: column.map(fold).duplicated()).any(axis=1)
+        names = self._names(held_out)
+        names = names[~repeated[names.index]]
         ids, texts = names["name_id"].tolist(), {lang: names[lang].tolist() for lang in languages}
         queries, passages = pa.table({"query_id": ids, **texts}), pa.table({"passage_id": ids, **texts})
         pairs = pa.table({"query_id": ids, "passage_id": ids, "source": ["names"] * len(ids)})
@@ -101,9 +101,12 @@ class EmbeddedCorpus:
                 yield from table[lang].to_pylist()
         for passages in self.untrained.values() if untrained else ():
             yield from passages
-        names = _with_held_out(self.names, held_out)
-        for lang in names.columns.drop(["name_id", "split"]):
+        names = self._names(held_out)
+        for lang in self.test.languages:
             yield from names[lang]
+
+    def _names(self, held_out: bool) -> pd.DataFrame:
+        return self.names if held_out else self.names[~self.names["split"].isin(["dev", "test"])]
 
 
 def build_corpus(
@@ -131,69 +134,53 @@ def build_corpus(
     names = load_names()
     facts = load_facts(names)
     split = split_subjects(facts, corpus_seed)
-    maker = _Maker(names, plan_passages(facts, split, corpus_seed), corpus_seed)
-    asked = {part: [f for f in facts if split[f.subject] == part and f.fact_id in maker.plans] for part in SPLITS}
-    extra = _sample(asked["train"], extra_candidates, corpus_seed)
+    writer = Writer(names, facts, split, corpus_seed)
+    rows = [(f.fact_id, f.relation, f.subject, f.answer, split[f.subject], f not in writer.reserved) for f in facts]
+    spelled = [(id, split.get(id, ""), *(name[lang] for lang in languages)) for id, name in names.items()]
+    asked = {part: [f for f in facts if split[f.subject] == part and f not in writer.reserved] for part in SPLITS}
+    train = asked["train"]
+    if not 0 <= extra_candidates <= len(train):
+        raise ValueError(
+            f"extra_candidates must be between 0 and the {len(train)} passages of train, not {extra_candidates}"
+        )
+    extra = sorted(train, key=lambda fact: (hashed(corpus_seed, "extra", fact.fact_id), fact))[:extra_candidates]
     return EmbeddedCorpus(
-        train=maker.pairs("train", asked["train"], trained),
-        dev_pairs=maker.pairs("dev", asked["dev"], trained),
-        dev=maker.benchmark("dev", asked["dev"], languages, extra),
-        test=maker.benchmark("test", asked["test"], languages, extra),
-        facts=_facts_frame(facts, split, corpus_seed),
-        names=_names_frame(names, split, languages),
-        untrained={lang: maker.passages(asked["train"], lang) for lang in languages if lang not in trained},
+        train=_pairs("train", writer, train, trained),
+        dev_pairs=_pairs("dev", writer, asked["dev"], trained),
+        dev=_benchmark("dev", writer, asked["dev"], languages, extra),
+        test=_benchmark("test", writer, asked["test"], languages, extra),
+        facts=pd.DataFrame(rows, columns=["fact_id", "relation", "subject_id", "answer_id", "split", "asked"]),
+        names=pd.DataFrame(spelled, columns=["name_id", "split", *languages]),
+        untrained={lang: writer.passages(train, lang) for lang in languages if lang not in trained},
     )
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Puts facts into the tables of a corpus."""
+def _pairs(part: str, writer: Writer, facts: Sequence[Fact], languages: Sequence[str]) -> ParallelPairs:
+    """Pair each wording of each fact's question with the fact's passage."""
+    wordings = [(fact, k) for fact in facts for k in range(WORDINGS)]
+    ids = {"query_id": [f"{fact.fact_id}:w{k}" for fact, k in wordings]}
+    queries = ids | {lang: [writer.question(fact, lang, k) for fact, k in wordings] for lang in languages}
+    passages = {"passage_id": [fact.fact_id for fact in facts]}
+    passages |= {lang: writer.passages(facts, lang) for lang in languages}
+    pairs = ids | {"passage_id": [fact.fact_id for fact, _ in wordings], "source": ["embedded"] * len(wordings)}
+    return ParallelPairs.build(*map(pa.table, (queries, passages, pairs)), name=f"embedded-{part}")
 
-    names: Names
-    plans: dict[str, Plan]
-    seed: int
 
-    def pairs(self, part: str, facts: Sequence[Fact], languages: Sequence[str]) -> ParallelPairs:
-        """Pair each wording of each fact's question with the fact's passage."""
-        query_ids = [f"{fact.fact_id}:w{k}" for fact in facts for k in range(WORDINGS)]
-        queries, passages = {"query_id": query_ids}, {"passage_id": [fact.fact_id for fact in facts]}
-        for lang in languages:
-            ask = load_templates(lang).question
-            queries[lang] = [ask(self.names, fact, k) for fact in facts for k in range(WORDINGS)]
-            passages[lang] = self.passages(facts, lang)
-        passage_ids = [fact.fact_id for fact in facts for _ in range(WORDINGS)]
-        pairs = {"query_id": query_ids, "passage_id": passage_ids, "source": ["embedded"] * len(query_ids)}
-        return ParallelPairs.build(pa.table(queries), pa.table(passages), pa.table(pairs), name=f"embedded-{part}")
-
-    def benchmark(self, part: str, facts: Sequence[Fact], languages: Sequence[str], extra: Sequence[Fact]) -> Benchmark:
-        """Ask one question per fact and language; the fact's passages in all languages are relevant."""
-        queries, candidates = [], []
-        for lang in languages:
-            ask = load_templates(lang).question
-            for fact in facts:
-                text = ask(self.names, fact, hashed(self.seed, "asked", fact.fact_id) % WORDINGS)
-                queries.append((f"{lang}:{fact.fact_id}", lang, fact.fact_id, fact.subject, text))
-            pool = [*facts, *extra]
-            ids = (f"{lang}:{fact.fact_id}" for fact in pool)
-            candidates += [(id, lang, text) for id, text in zip(ids, self.passages(pool, lang), strict=True)]
-        relevant = [
-            (f"{query_lang}:{fact.fact_id}", f"{candidate_lang}:{fact.fact_id}", 1)
-            for query_lang in languages
-            for fact in facts
-            for candidate_lang in languages
-        ]
-        return Benchmark.build(
-            f"embedded-{part}",
-            languages,
-            _table(queries, ("query_id", "lang", "question_id", "cluster", "text")),
-            _table(candidates, ("candidate_id", "lang", "text")),
-            _table(relevant, ("query_id", "candidate_id", "gain")),
-        )
-
-    def passages(self, facts: Sequence[Fact], lang: str) -> list[str]:
-        """Write the passage of each fact in a language."""
-        templates = load_templates(lang)
-        return [templates.passage(self.names, self.plans[fact.fact_id]) for fact in facts]
+def _benchmark(
+    part: str, writer: Writer, facts: Sequence[Fact], languages: Sequence[str], extra: Sequence[Fact]
+) -> Benchmark:
+    """Ask one question per fact and language; the fact's passages in all languages are relevant."""
+    queries, candidates, relevant, pool = [], [], [], [*facts, *extra]
+    for lang in languages:
+        for fact in facts:
+            query = {"query_id": f"{lang}:{fact.fact_id}", "lang": lang, "question_id": fact.fact_id}
+            text = writer.question(fact, lang, hashed(writer.seed, "asked", fact.fact_id) % WORDINGS)
+            queries.append(query | {"cluster": fact.subject, "text": text})
+            ids = (f"{candidate_lang}:{fact.fact_id}" for candidate_lang in languages)
+            relevant += [{"query_id": query["query_id"], "candidate_id": id, "gain": 1} for id in ids]
+        for fact, text in zip(pool, writer.passages(pool, lang), strict=True):
+            candidates.append({"candidate_id": f"{lang}:{fact.fact_id}", "lang": lang, "text": text})
+    return Benchmark.build(f"embedded-{part}", languages, *map(pa.Table.from_pylist, (queries, candidates, relevant)))
 
 
 def _known(languages: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -201,27 +188,3 @@ def _known(languages: Sequence[str], known: Sequence[str]) -> list[str]:
         if lang not in known:
             raise ValueError(f"unknown language {lang!r}; the corpus has {' '.join(known)}")
     return sorted(set(languages))
-
-
-def _with_held_out(names: pd.DataFrame, held_out: bool) -> pd.DataFrame:
-    return names if held_out else names[~names["split"].isin(["dev", "test"])]
-
-
-def _sample(facts: Sequence[Fact], count: int, seed: int) -> list[Fact]:
-    if not 0 <= count <= len(facts):
-        raise ValueError(f"extra_candidates must be between 0 and the {len(facts)} passages of train, not {count}")
-    return sorted(facts, key=lambda fact: (hashed(seed, "extra", fact.fact_id), fact))[:count]
-
-
-def _table(rows: Sequence[tuple], columns: Sequence[str]) -> pa.Table:
-    return pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
-
-
-def _facts_frame(facts: Sequence[Fact], split: dict[str, str], seed: int) -> pd.DataFrame:
-    rows = [(f.fact_id, f.relation, f.subject, f.answer, split[f.subject], not is_reserved(f, seed)) for f in facts]
-    return pd.DataFrame(rows, columns=["fact_id", "relation", "subject_id", "answer_id", "split", "asked"])
-
-
-def _names_frame(names: Names, split: dict[str, str], languages: Sequence[str]) -> pd.DataFrame:
-    rows = [(id, split.get(id, ""), *(spelled[lang] for lang in languages)) for id, spelled in names.items()]
-    return pd.DataFrame(rows, columns=["name_id", "split", *languages])

@@ -2,8 +2,6 @@
 
 A template file (templates/<lang>.toml) has, for each relation, three wordings of the question and two of the statement.
 Names stand between its two `quotes`; `join` stands between sentences.
-A passage states its fact and one or two distractors, facts that nobody asks for; which ones, their wordings and the
-order of the sentences are drawn by hash, the same in all languages.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Formatter
@@ -23,47 +20,22 @@ WORDINGS = 3
 STATEMENTS = 2
 RESERVED = 6  # one fact in six is never asked: it is a distractor in the passages of others
 
-Plan = tuple[tuple[Fact, int], ...]  # the sentences of a passage, in order: a fact and the wording of its statement
-
-
-@dataclass(frozen=True)
-class Templates:
-    """Wordings of one language, by relation; `join` stands between two sentences."""
-
-    language: str
-    join: str
-    questions: Mapping[str, Sequence[str]]
-    statements: Mapping[str, Sequence[str]]
-
-    def question(self, names: Names, fact: Fact, wording: int) -> str:
-        """Ask for a fact's answer."""
-        return self.questions[fact.relation][wording].format(subject=names[fact.subject][self.language])
-
-    def passage(self, names: Names, plan: Plan) -> str:
-        """Write the sentences of a plan."""
-        return self.join.join(self._statement(names, fact, wording) for fact, wording in plan)
-
-    def _statement(self, names: Names, fact: Fact, wording: int) -> str:
-        subject, answer = names[fact.subject], names.get(fact.answer)
-        spelled = answer[self.language] if answer else fact.answer.split(":")[1]
-        return self.statements[fact.relation][wording].format(subject=subject[self.language], answer=spelled)
-
 
 @cache
-def load_templates(language: str) -> Templates:
-    """Read the templates of a language."""
+def load_templates(language: str) -> Mapping[str, Any]:
+    """Read and check the templates of a language."""
     file = files(__package__) / "templates" / f"{language}.toml"
-    return parse_templates(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
+    return checked_templates(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
 
 
-def parse_templates(content: Mapping[str, Any], file: str) -> Templates:
-    """Check what a template file holds.
+def checked_templates(content: dict[str, Any], file: str) -> dict[str, Any]:
+    """Give back what a template file holds.
 
     Raises:
         ValueError: a relation or wording is missing, or a wording lacks a name or its quotation marks.
     """
-    opening, closing = content["quotes"]
-    expected = {"questions": (WORDINGS, {"subject"}), "statements": (STATEMENTS, {"subject", "answer"})}
+    quoted = "{subject}".join(content["quotes"])
+    expected = {"questions": (WORDINGS, ["subject"]), "statements": (STATEMENTS, ["answer", "subject"])}
     for relation in RELATIONS:
         for part, (count, fields) in expected.items():
             wordings = content["relations"].get(relation, {}).get(part, [])
@@ -71,60 +43,58 @@ def parse_templates(content: Mapping[str, Any], file: str) -> Templates:
             if len(set(wordings)) != count:
                 raise ValueError(f"{place} needs {count} different wordings, not {len(set(wordings))}")
             for wording in wordings:
-                _check(wording, fields, f"{opening}{{subject}}{closing}", place)
-    by_part = {part: {relation: content["relations"][relation][part] for relation in RELATIONS} for part in expected}
-    return Templates(content["language"], content["join"], **by_part)
+                if sorted(name for _, name, _, _ in Formatter().parse(wording) if name is not None) != fields:
+                    raise ValueError(f"{place}: {wording!r} must have {' and '.join(fields)} in braces, once each")
+                if quoted not in wording:
+                    raise ValueError(f"{place}: {wording!r} must have {quoted}, with these quotation marks")
+    return content
 
 
-def is_reserved(fact: Fact, seed: int) -> bool:
-    """Whether a fact is never asked, so that passages may state it as a distractor."""
-    return hashed(seed, "reserved", fact.fact_id) % RESERVED == 0
+class Writer:
+    """Writes questions and passages.
 
+    A passage states its fact and one or two distractors, facts that nobody asks for: one about its own subject where
+    one is reserved, else about another subject of the kind; half of the passages with the first also have the second.
+    All subjects of a passage are of one split. Distractors, order and wordings of the sentences are drawn by hash, the
+    same in all languages.
 
-def plan_passages(facts: Iterable[Fact], split: Mapping[str, str], seed: int) -> dict[str, Plan]:
-    """Fact id -> plan of the passage of each fact that is asked.
-
-    A passage has a distractor about its own subject where one is reserved, else about another subject of the kind; half
-    of the passages with the first also have the second. All subjects of a passage are of one split.
+    Attributes:
+        reserved: the facts that are never asked.
     """
-    asked, by_subject, by_kind = [], defaultdict(list), defaultdict(list)
-    for fact in facts:
-        if is_reserved(fact, seed):
-            by_subject[fact.subject].append(fact)
-            by_kind[_kind(fact, split)].append(fact)
-        else:
-            asked.append(fact)
-    plans = {}
-    for fact in asked:
-        others = [other for other in by_kind[_kind(fact, split)] if other.subject != fact.subject]
-        distractors = _distractors(fact, by_subject[fact.subject], others, seed)
-        plans[fact.fact_id] = _ordered(fact, distractors, seed)
-    return plans
 
+    def __init__(self, names: Names, facts: Iterable[Fact], split: Mapping[str, str], seed: int) -> None:
+        self.names, self.split, self.seed = names, split, seed
+        self.reserved = {fact for fact in facts if hashed(seed, "reserved", fact.fact_id) % RESERVED == 0}
+        self.pools = defaultdict(list)  # a subject, or a split and a kind of subject -> reserved facts
+        for fact in sorted(self.reserved):
+            self.pools[fact.subject].append(fact)
+            self.pools[self._kind(fact)].append(fact)
 
-def _kind(fact: Fact, split: Mapping[str, str]) -> tuple[str, str]:
-    return split[fact.subject], fact.subject.split(":")[0]
+    def question(self, fact: Fact, lang: str, wording: int) -> str:
+        """Ask for a fact's answer."""
+        template = load_templates(lang)["relations"][fact.relation]["questions"][wording]
+        return template.format(subject=self.names[fact.subject][lang])
 
+    def passages(self, facts: Sequence[Fact], lang: str) -> list[str]:
+        """Write the passage of each fact."""
+        join = load_templates(lang)["join"]
+        return [join.join(self._statement(*sentence, lang) for sentence in self._sentences(fact)) for fact in facts]
 
-def _distractors(fact: Fact, same_subject: Sequence[Fact], others: Sequence[Fact], seed: int) -> list[Fact]:
-    def pick(pool: Sequence[Fact]) -> list[Fact]:
-        return [pool[hashed(seed, "distractor", fact.fact_id) % len(pool)]] if pool else []
+    def _statement(self, fact: Fact, wording: int, lang: str) -> str:
+        answer = self.names[fact.answer][lang] if fact.answer in self.names else fact.answer.split(":")[1]
+        template = load_templates(lang)["relations"][fact.relation]["statements"][wording]
+        return template.format(subject=self.names[fact.subject][lang], answer=answer)
 
-    more = not same_subject or hashed(seed, "sentences", fact.fact_id) % 2
-    return pick(same_subject) + (pick(others) if more else [])
+    def _sentences(self, fact: Fact) -> list[tuple[Fact, int]]:
+        """The sentences of a fact's passage, in order: a fact and the wording of its statement."""
+        same_subject = self.pools[fact.subject]
+        others = [other for other in self.pools[self._kind(fact)] if other.subject != fact.subject]
+        if same_subject and hashed(self.seed, "sentences", fact.fact_id) % 2 == 0:
+            others = []
+        draw = hashed(self.seed, "distractor", fact.fact_id)
+        facts = [fact, *(pool[draw % len(pool)] for pool in (same_subject, others) if pool)]
+        facts.sort(key=lambda other: hashed(self.seed, "order", fact.fact_id, other.fact_id))
+        return [(other, hashed(self.seed, "wording", fact.fact_id, other.fact_id) % STATEMENTS) for other in facts]
 
-
-def _ordered(fact: Fact, distractors: Sequence[Fact], seed: int) -> Plan:
-    def draw(what: str, other: Fact) -> int:
-        return hashed(seed, what, fact.fact_id, other.fact_id)
-
-    sentences = sorted([fact, *distractors], key=lambda other: draw("order", other))
-    return tuple((other, draw("wording", other) % STATEMENTS) for other in sentences)
-
-
-def _check(wording: str, fields: set[str], quoted: str, place: str) -> None:
-    braces = [name for _, name, _, _ in Formatter().parse(wording) if name is not None]
-    if sorted(braces) != sorted(fields):
-        raise ValueError(f"{place}: {wording!r} must have {' and '.join(sorted(fields))} in braces, once each")
-    if quoted not in wording:
-        raise ValueError(f"{place}: {wording!r} must have {quoted}, with these quotation marks")
+    def _kind(self, fact: Fact) -> tuple[str, str]:
+        return self.split[fact.subject], fact.subject.split(":")[0]
