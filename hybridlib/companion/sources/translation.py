@@ -76,12 +76,7 @@ def translate_pairs(
     """
     folder, settings, limits = Path(folder), settings or TranslationSettings(), limits or FlagLimits()
     translator.check_languages(source, *languages)
-    if not languages or source in languages or len(set(languages)) < len(languages):
-        raise ValueError(f"languages are {' '.join(languages) or 'none'}: give some, each once, without {source!r}")
-    if source not in pairs.languages:
-        raise ValueError(f"{pairs.name} has no text in {source!r}: name one of its languages as the source")
-    if rows_per_shard < 1:
-        raise ValueError(f"rows_per_shard is {rows_per_shard}: give at least 1")
+    _check(pairs, languages, source, rows_per_shard)
     how = asdict(settings)
     del how["batch_tokens"]  # decides nothing but speed
     recipe = {"model": translator.fingerprint, "source": source, "recipe": RECIPE, **how}
@@ -105,6 +100,15 @@ def translate_pairs(
     done = json.loads((folder / "translated.json").read_text(encoding="utf-8"))
     counts = pd.DataFrame(done["counts"], columns=["side", "lang", "texts", *FLAGS, "flagged", "kept"])
     return ParallelPairs.load(folder / "corpus"), counts
+
+
+def _check(pairs: ParallelPairs, languages: Sequence[str], source: str, rows_per_shard: int) -> None:
+    if not languages or source in languages or len(set(languages)) < len(languages):
+        raise ValueError(f"languages are {' '.join(languages) or 'none'}: give some, each once, without {source!r}")
+    if source not in pairs.languages:
+        raise ValueError(f"{pairs.name} has no text in {source!r}: name one of its languages as the source")
+    if rows_per_shard < 1:
+        raise ValueError(f"rows_per_shard is {rows_per_shard}: give at least 1")
 
 
 # ---- shards
