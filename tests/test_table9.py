@@ -350,7 +350,7 @@ def test_data_writes_what_it_can_get_and_train_takes_it(hub, tmp_path, capsys):
     assert main(["data", "mfaq", "duorc", "newsqa", "--output", str(out)]) == 0
     printed = capsys.readouterr()
     assert "mfaq: 9 pairs in en; Table 9 has 3,567,659; read 9, dropped none" in printed.out
-    assert "duorc: left out. " in printed.err and "there is no such repository" in printed.err
+    assert "duorc: left out. " in printed.err and "check the names of repository" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["mfaq", "newsqa"]
     assert len(json.loads(lock_file().read_text())["commits"]) == 2
     encoder(parallel_corpus()).save(tmp_path / "start")
