@@ -47,6 +47,7 @@ def write_run(path: str | Path, run: pd.DataFrame) -> None:
     ranked = run.assign(score=run["score"].astype("float32"), q0="Q0", tag="hybridlib")
     ranked = ranked.sort_values(["query_id", "score", "candidate_id"], ascending=[True, False, False])
     ranked["rank"] = ranked.groupby("query_id").cumcount() + 1
+    ranked["score"] = ranked["score"].to_numpy().astype("U16")  # pandas 2 would write the digits of a float64
     _write(Path(path), ranked[["query_id", "q0", "candidate_id", "rank", "score", "tag"]])
 
 
